@@ -1,0 +1,191 @@
+/*
+ * engine.h --
+ *	The seam between the channel driver and the completion engines.
+ *
+ *	Above it, everything is an op (one request) and its completion (its result). An engine that
+ *	only knows readiness, such as epoll, waits, makes the system call and completes the op, all
+ *	by itself; nothing above the seam knows which engine runs.
+ *
+ * The contract:
+ *  1. A submitted op that was answered IOCP_QUEUED is reaped exactly once, with a count or a
+ *     negative errno. A multishot op (accept) is reaped once per result; each result but the last
+ *     has IOCP_COMPF_MORE. An op that was answered IOCP_BUSY still belongs to the caller, who
+ *     flushes, reaps and submits it again.
+ *  2. From IOCP_QUEUED to its last completion the engine owns the op's engine part and the memory
+ *     that its buffers name. Nobody else writes or frees either. The driver may append to the
+ *     chain of buffers behind the last of bufCount.
+ *  3. Results are >= 0 or a negative errno.
+ *  4. An engine never calls Tcl and never calls the driver back: only reapProc delivers.
+ *  5. cancelProc is a wish. The op still completes: with -ECANCELED, or with what came first.
+ *  6. An engine belongs to the thread that opened it and is used by no other.
+ *  7. Ops reach the kernel no later than the next reapProc or waitProc.
+ *  8. A handle's descriptor is closed only after the last of its ops is reaped and it is detached.
+ *  9. A pool buffer in a completion belongs to the driver until it calls releaseProc.
+ */
+
+#ifndef IOCP_ENGINE_H
+#define IOCP_ENGINE_H
+
+#include "../iocpPort.h"
+#include <sys/uio.h>
+
+#define IOCP_ENGINE_VERSION 1
+
+typedef struct IocpEngine IocpEngine;
+typedef struct IocpHandle IocpHandle;
+typedef struct IocpBuf IocpBuf;
+typedef struct IocpOp IocpOp;
+
+/*
+ * Bytes on their way in or out: data[start..end) is what counts.
+ * Owner: the chain it is linked in; whoever unlinks it frees it (IocpBufFree).
+ */
+struct IocpBuf {
+    IocpBuf *nextPtr;
+    char *data;
+    size_t size;		/* Bytes at data. */
+    size_t start;		/* First byte not consumed yet. */
+    size_t end;			/* Behind the last byte filled. */
+    int poolId;			/* Index in the engine's pool, or -1: allocated for itself. */
+};
+
+/*
+ * A socket as an engine sees it. Embedded in its owner, which outlives every op on it.
+ */
+struct IocpHandle {
+    IocpSocket fd;
+    /* Engine part: */
+    IocpOp *readOpPtr;		/* Waits for the socket to become readable. */
+    IocpOp *writeOpPtr;		/* Waits for the socket to become writable. */
+    unsigned flags;
+};
+
+typedef enum IocpOpKind {
+    IOCP_OP_ACCEPT,		/* Multishot; each result is a connected, close-on-exec socket. */
+    IOCP_OP_CONNECT,		/* To addrPtr. */
+    IOCP_OP_RECV,		/* Into bufPtr's chain, or into a pool buffer where it is NULL. */
+    IOCP_OP_SEND		/* bufCount buffers from bufPtr on, in order; may be short. */
+} IocpOpKind;
+
+#define IOCP_OPF_EXPECT_WAIT 1	/* Hint: nothing is there to receive yet. */
+
+/*
+ * IocpOp.state, and the only procedures that make each move:
+ *
+ *	IDLE -> INFLIGHT	IocpOpSubmit
+ *	INFLIGHT -> IDLE	IocpThreadReap, on the completion without IOCP_COMPF_MORE
+ *
+ * An op in flight holds one reference to the channel that owns it; see iocpInt.h.
+ */
+struct IocpOp {
+    /* Driver part: */
+    IocpOpKind kind;
+    int inFlight;
+    void *ownerPtr;		/* IocpChan, or IocpAcceptor for IOCP_OP_ACCEPT. */
+    /* Request, read by the engine: */
+    IocpHandle *handlePtr;
+    unsigned flags;		/* IOCP_OPF_* */
+    int bufCount;
+    IocpBuf *bufPtr;
+    const struct sockaddr *addrPtr;
+    socklen_t addrLen;
+    /* Engine part: */
+    IocpOp *nextPtr;
+    unsigned engineFlags;
+};
+
+#define IOCP_COMPF_MORE 1	/* The op stays in flight: more completions follow. */
+#define IOCP_COMPF_MORE_DATA 2	/* The socket is known to hold more to receive. */
+
+typedef struct IocpCompletion {
+    IocpOp *opPtr;
+    int result;			/* Count, descriptor, or negative errno. */
+    unsigned flags;		/* IOCP_COMPF_* */
+    IocpBuf *bufPtr;		/* The pool buffer that a receive was put into, or NULL. */
+} IocpCompletion;
+
+typedef enum IocpSubmit { IOCP_QUEUED, IOCP_BUSY } IocpSubmit;
+
+/* What an engine counts; read by other threads, so relaxed atomics. */
+typedef struct IocpEngineCounts {
+    _Atomic uint64_t enters;	/* System calls that submit, receive, send or fetch results. */
+    _Atomic uint64_t waits;	/* Those that may have blocked. */
+    _Atomic uint64_t poolBytes;	/* Memory of the receive pool. */
+} IocpEngineCounts;
+
+typedef struct IocpEngineType {
+    const char *typeName;	/* Users see it; it never changes. */
+    int version;		/* IOCP_ENGINE_VERSION; select.c refuses another. */
+    int socketFlags;		/* What socket(2) must be given for a socket of this engine. */
+    int (*probeProc)(char *reason, size_t size);
+				/* Set one up and throw it away: 0, or -errno and why in words. */
+    int (*openProc)(IocpEngine **enginePtrPtr);
+				/* 0 or -errno. */
+    void (*closeProc)(IocpEngine *enginePtr);
+				/* Only when no op is in flight. */
+    void (*attachProc)(IocpEngine *enginePtr, IocpHandle *handlePtr);
+				/* The handle's descriptor is about to be used on this engine. */
+    void (*detachProc)(IocpEngine *enginePtr, IocpHandle *handlePtr);
+				/* No op of it is in flight; forget it. */
+    IocpSubmit (*submitProc)(IocpEngine *enginePtr, IocpOp *opPtr);
+    void (*cancelProc)(IocpEngine *enginePtr, IocpOp *opPtr);
+    int (*reapProc)(IocpEngine *enginePtr, IocpCompletion *completions, int max);
+				/* Hand over what was submitted, fetch what is complete, never
+				 * block. Returns how many. */
+    void (*waitProc)(IocpEngine *enginePtr, int timeoutMs);
+				/* The same, but block until something can be reaped. -1: for ever.
+				 * May return early. */
+    int (*armProc)(IocpEngine *enginePtr, int armed);
+				/* 1: the caller is about to wait on notifyFd. Returns whether there
+				 * is something to reap already. 0: it does not wait any more. */
+    int (*notifyFdProc)(IocpEngine *enginePtr);
+				/* While armed, becomes readable when there is something to reap. */
+    void (*notifiedProc)(IocpEngine *enginePtr);
+				/* notifyFd was readable. */
+    void (*releaseProc)(IocpEngine *enginePtr, IocpBuf *bufPtr);
+				/* A pool buffer comes back. */
+} IocpEngineType;
+
+/* First member of every engine's own structure. */
+struct IocpEngine {
+    const IocpEngineType *typePtr;
+    IocpEngineCounts counts;
+};
+
+/* Owner-thread increment that other threads may read at any time. */
+#define IOCP_ADD(counter, n) \
+    atomic_store_explicit(&(counter), \
+	    atomic_load_explicit(&(counter), memory_order_relaxed) + (uint64_t)(n), \
+	    memory_order_relaxed)
+
+/* select.c: the engines of this build, in order of preference, ending in NULL. */
+extern const IocpEngineType *const iocpEngineTypes[];
+const IocpEngineType *IocpEngineChoose(char *reason, size_t size);
+
+extern const IocpEngineType iocpUringEngine;
+extern const IocpEngineType iocpEpollEngine;
+extern const IocpEngineType iocpSimEngine;
+
+/*
+ * pool.c: receive buffers shared by all connections of an engine, so that a connection that has
+ * nothing to say costs no buffer. Grows by a chunk at a time; never shrinks.
+ */
+#define IOCP_POOL_BUFSIZE 32768
+#define IOCP_POOL_CHUNK 32
+#define IOCP_POOL_CHUNKS_MAX 64
+#define IOCP_POOL_MAX (IOCP_POOL_CHUNK * IOCP_POOL_CHUNKS_MAX)
+
+typedef struct IocpPool {
+    int chunkCount;
+    IocpBuf *chunks[IOCP_POOL_CHUNKS_MAX];
+    char *memory[IOCP_POOL_CHUNKS_MAX];
+} IocpPool;
+
+IocpBuf *IocpPoolGrow(IocpPool *poolPtr);
+IocpBuf *IocpPoolGet(IocpPool *poolPtr, int poolId);
+void IocpPoolFree(IocpPool *poolPtr);
+
+/* The first max buffers of a chain, as the kernel wants them. */
+int IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr);
+
+#endif /* IOCP_ENGINE_H */

@@ -1,0 +1,457 @@
+/*
+ * epoll.c --
+ *	The epoll engine, for Linux where io_uring is forbidden.
+ *
+ *	It emulates completions: an op is tried when it is submitted; if the socket is not ready it is
+ *	parked at its handle and tried again when epoll reports the handle. Descriptors are registered
+ *	once, edge-triggered for both directions, when the first op parks, so that a short connection
+ *	whose request is already there costs no epoll_ctl at all and no op costs one later.
+ *
+ *	An op, and the procedure that makes each move:
+ *
+ *	  submitted -> to try	EpollSubmit		to try -> parked	EpollPark
+ *	  parked -> to try	EpollCollect, EpollCancel	to try -> reaped	EpollTry
+ */
+
+#include "engine.h"
+#include <sys/epoll.h>
+
+#define EPOLL_EVENTS 256
+#define EPOLL_VECS 64
+
+/* IocpHandle.flags */
+#define EPOLL_HF_ATTACHED 1	/* Registered with epoll. */
+#define EPOLL_HF_NO_READ 2	/* A read found nothing since the last edge. */
+#define EPOLL_HF_NO_WRITE 4	/* A write found no room since the last edge. */
+#define EPOLL_HF_HANGUP 8	/* The end was seen: there will be no further edge for reading. */
+
+/* IocpOp.engineFlags */
+#define EPOLL_OPF_CANCEL 1
+#define EPOLL_OPF_CONNECTING 2
+#define EPOLL_OPF_TO_TRY 4	/* On the engine's list. */
+
+typedef struct EpollEngine {
+    IocpEngine base;
+    int epollFd;
+    IocpOp *firstPtr, *lastPtr;	/* Ops to try. */
+    IocpBuf *freePtr;		/* Pool buffers that nobody uses. */
+    IocpPool pool;
+    struct epoll_event events[EPOLL_EVENTS];
+} EpollEngine;
+
+static int
+EpollProbe(char *reason, size_t size)
+{
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    int result = fd < 0 ? -errno : 0;
+
+    if (result < 0) {
+	snprintf(reason, size, "epoll_create1: %s", strerror(-result));
+    } else {
+	close(fd);
+	reason[0] = '\0';
+    }
+    return result;
+}
+
+static int
+EpollOpen(IocpEngine **enginePtrPtr)
+{
+    EpollEngine *epollPtr = calloc(1, sizeof(EpollEngine));
+
+    if (epollPtr == NULL) {
+	return -ENOMEM;
+    }
+    epollPtr->base.typePtr = &iocpEpollEngine;
+    epollPtr->epollFd = epoll_create1(EPOLL_CLOEXEC);
+    if (epollPtr->epollFd < 0) {
+	int result = -errno;
+
+	free(epollPtr);
+	return result;
+    }
+    *enginePtrPtr = &epollPtr->base;
+    return 0;
+}
+
+static void
+EpollClose(IocpEngine *enginePtr)
+{
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+
+    close(epollPtr->epollFd);
+    IocpPoolFree(&epollPtr->pool);
+    free(epollPtr);
+}
+
+static void
+EpollAttach(IocpEngine *enginePtr, IocpHandle *handlePtr)
+{
+    (void)enginePtr;
+    handlePtr->flags = 0;
+}
+
+static void
+EpollDetach(IocpEngine *enginePtr, IocpHandle *handlePtr)
+{
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+
+    /*
+     * Closing the descriptor is not enough: a child between fork and exec holds a copy, and epoll
+     * would go on reporting a handle that is freed.
+     */
+
+    if (handlePtr->flags & EPOLL_HF_ATTACHED) {
+	epoll_ctl(epollPtr->epollFd, EPOLL_CTL_DEL, handlePtr->fd, NULL);
+    }
+    handlePtr->flags = 0;
+}
+
+static void
+EpollToTry(EpollEngine *epollPtr, IocpOp *opPtr)
+{
+    if (opPtr->engineFlags & EPOLL_OPF_TO_TRY) {
+	return;
+    }
+    opPtr->engineFlags |= EPOLL_OPF_TO_TRY;
+    opPtr->nextPtr = NULL;
+    if (epollPtr->lastPtr != NULL) {
+	epollPtr->lastPtr->nextPtr = opPtr;
+    } else {
+	epollPtr->firstPtr = opPtr;
+    }
+    epollPtr->lastPtr = opPtr;
+}
+
+static IocpSubmit
+EpollSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    opPtr->engineFlags = 0;
+    EpollToTry((EpollEngine *)enginePtr, opPtr);
+    return IOCP_QUEUED;
+}
+
+static inline int
+EpollIsRead(const IocpOp *opPtr)
+{
+    return opPtr->kind == IOCP_OP_ACCEPT || opPtr->kind == IOCP_OP_RECV;
+}
+
+static void
+EpollUnpark(EpollEngine *epollPtr, IocpOp **slotPtr)
+{
+    if (*slotPtr != NULL) {
+	IocpOp *opPtr = *slotPtr;
+
+	*slotPtr = NULL;
+	EpollToTry(epollPtr, opPtr);
+    }
+}
+
+static void
+EpollCancel(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    IocpHandle *handlePtr = opPtr->handlePtr;
+    IocpOp **slotPtr = EpollIsRead(opPtr) ? &handlePtr->readOpPtr : &handlePtr->writeOpPtr;
+
+    opPtr->engineFlags |= EPOLL_OPF_CANCEL;
+    if (*slotPtr == opPtr) {
+	EpollUnpark((EpollEngine *)enginePtr, slotPtr);
+    }
+}
+
+/*
+ * EpollPark --
+ *	Let an op wait until its handle is ready.
+ * Results:
+ *	0; or -errno if the handle cannot be registered.
+ */
+static int
+EpollPark(EpollEngine *epollPtr, IocpOp *opPtr)
+{
+    IocpHandle *handlePtr = opPtr->handlePtr;
+
+    if (!(handlePtr->flags & EPOLL_HF_ATTACHED)) {
+	struct epoll_event event = {
+	    .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = handlePtr
+	};
+
+	if (epoll_ctl(epollPtr->epollFd, EPOLL_CTL_ADD, handlePtr->fd, &event) < 0) {
+	    return -errno;
+	}
+	handlePtr->flags |= EPOLL_HF_ATTACHED;
+    }
+    if (EpollIsRead(opPtr)) {
+	handlePtr->readOpPtr = opPtr;
+    } else {
+	handlePtr->writeOpPtr = opPtr;
+    }
+    return 0;
+}
+
+static int
+EpollConnect(IocpOp *opPtr)
+{
+    int fd = opPtr->handlePtr->fd;
+    int error = 0;
+    socklen_t length = sizeof(error);
+
+    if (opPtr->engineFlags & EPOLL_OPF_CONNECTING) {
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0) {
+	    return -error;
+	}
+    }
+    opPtr->engineFlags |= EPOLL_OPF_CONNECTING;
+    if (connect(fd, opPtr->addrPtr, opPtr->addrLen) == 0 || errno == EISCONN) {
+	return 0;
+    }
+    return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
+}
+
+/*
+ * EpollRecv --
+ *	Receive into the op's buffers, or into one of the pool.
+ * Results:
+ *	Count or -errno; -EAGAIN: park it.
+ */
+static int
+EpollRecv(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
+{
+    IocpHandle *handlePtr = opPtr->handlePtr;
+    struct iovec vecs[EPOLL_VECS];
+    struct msghdr message = {.msg_iov = vecs};
+    size_t room = 0;
+    ssize_t result;
+
+    if (opPtr->bufPtr != NULL) {
+	message.msg_iovlen = (size_t)IocpFillVecs(vecs, EPOLL_VECS, opPtr);
+    } else {
+	if (epollPtr->freePtr == NULL) {
+	    IocpBuf *bufPtr = IocpPoolGrow(&epollPtr->pool);
+
+	    if (bufPtr == NULL) {
+		return -ENOBUFS;
+	    }
+	    for (int i = 0; i < IOCP_POOL_CHUNK; i++) {
+		bufPtr[i].nextPtr = epollPtr->freePtr;
+		epollPtr->freePtr = &bufPtr[i];
+	    }
+	    IOCP_ADD(epollPtr->base.counts.poolBytes,
+		    (uint64_t)IOCP_POOL_CHUNK * IOCP_POOL_BUFSIZE);
+	}
+	vecs[0].iov_base = epollPtr->freePtr->data;
+	vecs[0].iov_len = epollPtr->freePtr->size;
+	message.msg_iovlen = 1;
+    }
+    IOCP_ADD(epollPtr->base.counts.enters, 1);
+    result = recvmsg(handlePtr->fd, &message, 0);
+    if (result < 0) {
+	return -errno;
+    }
+    for (size_t i = 0; i < message.msg_iovlen; i++) {
+	room += vecs[i].iov_len;
+    }
+    if ((size_t)result == room) {
+	compPtr->flags |= IOCP_COMPF_MORE_DATA;
+    } else if ((handlePtr->flags & EPOLL_HF_ATTACHED) && !(handlePtr->flags & EPOLL_HF_HANGUP)) {
+	/*
+	 * A short receive emptied the socket; more data or the peer's end make a new edge. An end
+	 * that was reported together with this data does not, hence the second condition.
+	 */
+	handlePtr->flags |= EPOLL_HF_NO_READ;
+    }
+    if (opPtr->bufPtr == NULL && result > 0) {
+	compPtr->bufPtr = epollPtr->freePtr;
+	epollPtr->freePtr = compPtr->bufPtr->nextPtr;
+	compPtr->bufPtr->nextPtr = NULL;
+    }
+    return (int)result;
+}
+
+static int
+EpollSend(EpollEngine *epollPtr, IocpOp *opPtr)
+{
+    struct iovec vecs[EPOLL_VECS];
+    struct msghdr message = {.msg_iov = vecs};
+    ssize_t result;
+
+    message.msg_iovlen = (size_t)IocpFillVecs(vecs, EPOLL_VECS, opPtr);
+    IOCP_ADD(epollPtr->base.counts.enters, 1);
+    result = sendmsg(opPtr->handlePtr->fd, &message, MSG_NOSIGNAL);
+    return result < 0 ? -errno : (int)result;
+}
+
+/*
+ * EpollTry --
+ *	Do what an op asks for, if its socket is ready.
+ * Results:
+ *	1: *compPtr tells the result. 0: the op is parked.
+ */
+static int
+EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
+{
+    IocpHandle *handlePtr = opPtr->handlePtr;
+    unsigned notReady = EpollIsRead(opPtr) ? EPOLL_HF_NO_READ : EPOLL_HF_NO_WRITE;
+    int result;
+
+    compPtr->opPtr = opPtr;
+    compPtr->flags = 0;
+    compPtr->bufPtr = NULL;
+    if (opPtr->engineFlags & EPOLL_OPF_CANCEL) {
+	compPtr->result = -ECANCELED;
+	return 1;
+    }
+    do {
+	if (handlePtr->flags & notReady) {
+	    result = -EAGAIN;
+	    break;
+	}
+	switch (opPtr->kind) {
+	case IOCP_OP_ACCEPT:
+	    IOCP_ADD(epollPtr->base.counts.enters, 1);
+	    result = accept4(handlePtr->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	    if (result >= 0) {
+		compPtr->flags |= IOCP_COMPF_MORE;
+		EpollToTry(epollPtr, opPtr);
+	    } else {
+		result = -errno;
+	    }
+	    break;
+	case IOCP_OP_CONNECT:
+	    result = EpollConnect(opPtr);
+	    break;
+	case IOCP_OP_RECV:
+	    result = EpollRecv(epollPtr, opPtr, compPtr);
+	    break;
+	default:
+	    result = EpollSend(epollPtr, opPtr);
+	    break;
+	}
+    } while (result == -EINTR);
+    if (result == -EAGAIN) {
+	handlePtr->flags |= notReady;
+	result = EpollPark(epollPtr, opPtr);
+	if (result == 0) {
+	    return 0;
+	}
+    }
+    compPtr->result = result;
+    return 1;
+}
+
+/*
+ * EpollCollect --
+ *	Fetch edges; the ops that waited for them are to be tried again.
+ */
+static void
+EpollCollect(EpollEngine *epollPtr, int timeoutMs)
+{
+    int count;
+
+    IOCP_ADD(epollPtr->base.counts.enters, 1);
+    count = epoll_wait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS, timeoutMs);
+    for (int i = 0; i < count; i++) {
+	IocpHandle *handlePtr = epollPtr->events[i].data.ptr;
+	uint32_t events = epollPtr->events[i].events;
+
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_READ;
+	    EpollUnpark(epollPtr, &handlePtr->readOpPtr);
+	}
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+	    handlePtr->flags |= EPOLL_HF_HANGUP;
+	}
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_WRITE;
+	    EpollUnpark(epollPtr, &handlePtr->writeOpPtr);
+	}
+    }
+}
+
+static int
+EpollTryAll(EpollEngine *epollPtr, IocpCompletion *completions, int max)
+{
+    int count = 0;
+
+    while (count < max && epollPtr->firstPtr != NULL) {
+	IocpOp *opPtr = epollPtr->firstPtr;
+
+	epollPtr->firstPtr = opPtr->nextPtr;
+	if (epollPtr->firstPtr == NULL) {
+	    epollPtr->lastPtr = NULL;
+	}
+	opPtr->engineFlags &= ~(unsigned)EPOLL_OPF_TO_TRY;
+	count += EpollTry(epollPtr, opPtr, &completions[count]);
+    }
+    return count;
+}
+
+static int
+EpollReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
+{
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+    int count = EpollTryAll(epollPtr, completions, max);
+
+    if (count == 0) {
+	EpollCollect(epollPtr, 0);
+	count = EpollTryAll(epollPtr, completions, max);
+    }
+    return count;
+}
+
+static void
+EpollWait(IocpEngine *enginePtr, int timeoutMs)
+{
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+
+    if (epollPtr->firstPtr == NULL) {
+	IOCP_ADD(epollPtr->base.counts.waits, 1);
+	EpollCollect(epollPtr, timeoutMs);
+    }
+}
+
+static int
+EpollArm(IocpEngine *enginePtr, int armed)
+{
+    return armed && ((EpollEngine *)enginePtr)->firstPtr != NULL;
+}
+
+static int
+EpollNotifyFd(IocpEngine *enginePtr)
+{
+    return ((EpollEngine *)enginePtr)->epollFd;
+}
+
+static void
+EpollNotified(IocpEngine *enginePtr)
+{
+    (void)enginePtr;
+}
+
+static void
+EpollRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
+{
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+
+    bufPtr->nextPtr = epollPtr->freePtr;
+    epollPtr->freePtr = bufPtr;
+}
+
+const IocpEngineType iocpEpollEngine = {
+    "epoll",
+    IOCP_ENGINE_VERSION,
+    SOCK_NONBLOCK,
+    EpollProbe,
+    EpollOpen,
+    EpollClose,
+    EpollAttach,
+    EpollDetach,
+    EpollSubmit,
+    EpollCancel,
+    EpollReap,
+    EpollWait,
+    EpollArm,
+    EpollNotifyFd,
+    EpollNotified,
+    EpollRelease
+};

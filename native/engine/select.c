@@ -1,0 +1,60 @@
+/*
+ * select.c --
+ *	Which engine runs: the first of the table that can be set up here, or the one that the
+ *	environment variable TCLCHAN_ENGINE names. A named engine that cannot run is an error, never
+ *	a silent fallback.
+ */
+
+#include "engine.h"
+
+const IocpEngineType *const iocpEngineTypes[] = {
+#ifdef IOCP_HAVE_URING
+    &iocpUringEngine,
+#endif
+    &iocpEpollEngine,
+#ifdef IOCP_TESTING
+    &iocpSimEngine,
+#endif
+    NULL
+};
+
+/*
+ * IocpEngineChoose --
+ *	Choose by trying.
+ * Results:
+ *	The engine's type; or NULL, and in reason a message for the user.
+ */
+const IocpEngineType *
+IocpEngineChoose(char *reason, size_t size)
+{
+    const char *wanted = getenv("TCLCHAN_ENGINE");
+    int any = wanted == NULL || *wanted == '\0' || strcmp(wanted, "auto") == 0;
+    char why[200];
+    int used;
+
+    for (int i = 0; iocpEngineTypes[i] != NULL; i++) {
+	const IocpEngineType *typePtr = iocpEngineTypes[i];
+
+	if (typePtr->version != IOCP_ENGINE_VERSION
+		|| (!any && strcmp(wanted, typePtr->typeName) != 0)) {
+	    continue;
+	}
+	if (typePtr->probeProc(why, sizeof(why)) == 0) {
+	    return typePtr;
+	}
+	if (!any) {
+	    snprintf(reason, size, "iocp engine \"%s\" cannot be used here: %s", wanted, why);
+	    return NULL;
+	}
+    }
+    if (any) {
+	snprintf(reason, size, "no iocp engine can be used here: %s", why);
+	return NULL;
+    }
+    used = snprintf(reason, size, "unknown engine \"%.60s\": must be auto", wanted);
+    for (int i = 0; iocpEngineTypes[i] != NULL && used > 0 && (size_t)used < size; i++) {
+	used += snprintf(reason + used, size - (size_t)used, "%s%s",
+		iocpEngineTypes[i + 1] == NULL ? ", or " : ", ", iocpEngineTypes[i]->typeName);
+    }
+    return NULL;
+}

@@ -1,0 +1,556 @@
+/*
+ * uring.c --
+ *	The io_uring engine.
+ *
+ *	The ring lives in the thread that uses it. Where the kernel has them (6.1), SINGLE_ISSUER and
+ *	DEFER_TASKRUN keep completions from interrupting the thread: they are made when it asks for
+ *	them. TASKRUN_FLAG says in shared memory whether asking is worth a system call.
+ *
+ *	Submissions gather in the ring until the next reap or wait, so that one system call hands over
+ *	what a whole turn of the event loop wrote and fetches what is complete.
+ *
+ *	Tcl's notifier cannot wait on a DEFER_TASKRUN ring itself (select never wakes), so an eventfd
+ *	is registered with it; the kernel is told to signal it only while somebody waits on it.
+ *
+ *	Receives take their buffer from a ring of provided buffers when there is something to put into
+ *	it: a connection that waits for data holds no memory but the request in the kernel.
+ */
+
+#include "engine.h"
+#include <liburing.h>
+#include <sys/eventfd.h>
+
+#define URING_ENTRIES 1024
+#define URING_CQ_ENTRIES 8192
+#define URING_VECS 4096		/* Vectors for the sends and receives of one submission. */
+#define URING_VECS_PER_OP 64
+#define URING_MSGS 1024
+#define URING_BUF_GROUP 0
+
+#define URING_OPF_CANCEL 1	/* On the list of cancellations that found the ring full. */
+
+typedef struct UringEngine {
+    IocpEngine base;
+    struct io_uring ring;
+    int eventFd;
+    struct io_uring_buf_ring *bufRingPtr;
+    IocpPool pool;
+    IocpOp *cancelPtr;		/* Cancellations to repeat. */
+    /*
+     * Vectors and headers of ops that are queued but not submitted. The kernel has copied them
+     * when it has taken the entry (IORING_FEAT_SUBMIT_STABLE), so each submission starts anew.
+     */
+    int vecCount;
+    int msgCount;
+    struct iovec vecs[URING_VECS];
+    struct msghdr msgs[URING_MSGS];
+} UringEngine;
+
+/*
+ * UringSetup --
+ *	Set up a ring with the best flags that the kernel takes.
+ * Results:
+ *	0 or -errno.
+ */
+static int
+UringSetup(struct io_uring *ringPtr, unsigned entries, unsigned cqEntries)
+{
+    static const unsigned flagSets[] = {
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    };
+    int result = -EINVAL;
+
+    for (size_t i = 0; i < sizeof(flagSets) / sizeof(flagSets[0]) && result == -EINVAL; i++) {
+	struct io_uring_params params = {
+	    .flags = flagSets[i] | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP
+		    | IORING_SETUP_CQSIZE,
+	    .cq_entries = cqEntries
+	};
+
+	result = io_uring_queue_init_params(entries, ringPtr, &params);
+    }
+    return result;
+}
+
+/*
+ * UringRegisterPool --
+ *	Give the ring its (still empty) ring of provided buffers.
+ */
+static int
+UringRegisterPool(struct io_uring *ringPtr, unsigned entries,
+	struct io_uring_buf_ring **bufRingPtrPtr)
+{
+    struct io_uring_buf_reg reg = {.ring_entries = entries, .bgid = URING_BUF_GROUP};
+    void *memory;
+    int result;
+
+    if (posix_memalign(&memory, 4096, entries * sizeof(struct io_uring_buf)) != 0) {
+	return -ENOMEM;
+    }
+    memset(memory, 0, entries * sizeof(struct io_uring_buf));
+    reg.ring_addr = (uint64_t)(uintptr_t)memory;
+    result = io_uring_register_buf_ring(ringPtr, &reg, 0);
+    if (result < 0) {
+	free(memory);
+	return result;
+    }
+    *bufRingPtrPtr = memory;
+    io_uring_buf_ring_init(*bufRingPtrPtr);
+    return 0;
+}
+
+static int
+UringProbe(char *reason, size_t size)
+{
+    struct io_uring ring;
+    struct io_uring_buf_ring *bufRingPtr;
+    int result = UringSetup(&ring, 4, 8);
+
+    switch (result) {
+    case 0:
+	result = UringRegisterPool(&ring, 8, &bufRingPtr);
+	io_uring_queue_exit(&ring);
+	if (result == 0) {
+	    free(bufRingPtr);
+	    reason[0] = '\0';
+	} else {
+	    snprintf(reason, size, "the kernel is older than 5.19 (no provided buffer rings: %s)",
+		    strerror(-result));
+	}
+	return result;
+    case -EPERM:
+    case -EACCES:
+	snprintf(reason, size, "forbidden here (%s): by a seccomp filter, as most containers have,"
+		" or by the sysctl kernel.io_uring_disabled", strerror(-result));
+	return result;
+    case -ENOSYS:
+	snprintf(reason, size, "the kernel has no io_uring (%s)", strerror(-result));
+	return result;
+    case -ENOMEM:
+	snprintf(reason, size, "not enough lockable memory (%s): raise RLIMIT_MEMLOCK",
+		strerror(-result));
+	return result;
+    case -EINVAL:
+	snprintf(reason, size, "the kernel is older than 5.19 (%s)", strerror(-result));
+	return result;
+    default:
+	snprintf(reason, size, "io_uring_setup: %s", strerror(-result));
+	return result;
+    }
+}
+
+/*
+ * UringProvide --
+ *	Put count buffers with consecutive ids, from bufPtr on, at the kernel's disposal.
+ */
+static void
+UringProvide(UringEngine *uringPtr, IocpBuf *bufPtr, int count)
+{
+    int mask = io_uring_buf_ring_mask(IOCP_POOL_MAX);
+
+    for (int i = 0; i < count; i++) {
+	io_uring_buf_ring_add(uringPtr->bufRingPtr, bufPtr[i].data, (unsigned)bufPtr[i].size,
+		(unsigned short)bufPtr[i].poolId, mask, i);
+    }
+    io_uring_buf_ring_advance(uringPtr->bufRingPtr, count);
+}
+
+static int
+UringGrowPool(UringEngine *uringPtr)
+{
+    IocpBuf *bufPtr = IocpPoolGrow(&uringPtr->pool);
+
+    if (bufPtr == NULL) {
+	return 0;
+    }
+    UringProvide(uringPtr, bufPtr, IOCP_POOL_CHUNK);
+    IOCP_ADD(uringPtr->base.counts.poolBytes, (uint64_t)IOCP_POOL_CHUNK * IOCP_POOL_BUFSIZE);
+    return 1;
+}
+
+static void
+UringClose(IocpEngine *enginePtr)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+
+    io_uring_queue_exit(&uringPtr->ring);
+    free(uringPtr->bufRingPtr);
+    if (uringPtr->eventFd >= 0) {
+	close(uringPtr->eventFd);
+    }
+    IocpPoolFree(&uringPtr->pool);
+    free(uringPtr);
+}
+
+static int
+UringOpen(IocpEngine **enginePtrPtr)
+{
+    UringEngine *uringPtr = calloc(1, sizeof(UringEngine));
+    int result;
+
+    if (uringPtr == NULL) {
+	return -ENOMEM;
+    }
+    uringPtr->base.typePtr = &iocpUringEngine;
+    uringPtr->eventFd = -1;
+    result = UringSetup(&uringPtr->ring, URING_ENTRIES, URING_CQ_ENTRIES);
+    if (result < 0) {
+	free(uringPtr);
+	return result;
+    }
+    result = UringRegisterPool(&uringPtr->ring, IOCP_POOL_MAX, &uringPtr->bufRingPtr);
+    if (result == 0 && !UringGrowPool(uringPtr)) {
+	result = -ENOMEM;
+    }
+    if (result == 0) {
+	uringPtr->eventFd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	result = uringPtr->eventFd < 0 ? -errno
+		: io_uring_register_eventfd(&uringPtr->ring, uringPtr->eventFd);
+    }
+    if (result < 0) {
+	UringClose(&uringPtr->base);
+	return result;
+    }
+    io_uring_cq_eventfd_toggle(&uringPtr->ring, false);
+    io_uring_register_ring_fd(&uringPtr->ring);
+    *enginePtrPtr = &uringPtr->base;
+    return 0;
+}
+
+/*
+ * A ring needs no registration of descriptors. They must be blocking ones: on others io_uring
+ * completes with -EAGAIN instead of waiting.
+ */
+static void
+UringAttach(IocpEngine *enginePtr, IocpHandle *handlePtr)
+{
+    (void)enginePtr;
+    (void)handlePtr;
+}
+
+static void
+UringDetach(IocpEngine *enginePtr, IocpHandle *handlePtr)
+{
+    (void)enginePtr;
+    (void)handlePtr;
+}
+
+/*
+ * UringSubmitQueued --
+ *	Hand the queued entries to the kernel and let it post what is complete.
+ */
+static void
+UringSubmitQueued(UringEngine *uringPtr)
+{
+    int result;
+
+    IOCP_ADD(uringPtr->base.counts.enters, 1);
+    result = io_uring_submit_and_get_events(&uringPtr->ring);
+    if (io_uring_sq_ready(&uringPtr->ring) == 0) {
+	uringPtr->vecCount = uringPtr->msgCount = 0;
+    }
+
+    /*
+     * -EBUSY, -EAGAIN and -EINTR leave the entries queued: the next call repeats them. Anything else
+     * would be a fault of this file.
+     */
+
+    if (result < 0 && result != -EBUSY && result != -EAGAIN && result != -EINTR) {
+	fprintf(stderr, "iocp: io_uring_enter: %s\n", strerror(-result));
+	abort();
+    }
+}
+
+/*
+ * UringEntry --
+ *	An empty submission entry.
+ * Results:
+ *	NULL when the ring is full and the kernel does not take from it before completions are reaped.
+ */
+static struct io_uring_sqe *
+UringEntry(UringEngine *uringPtr)
+{
+    struct io_uring_sqe *sqePtr = io_uring_get_sqe(&uringPtr->ring);
+
+    if (sqePtr == NULL) {
+	UringSubmitQueued(uringPtr);
+	sqePtr = io_uring_get_sqe(&uringPtr->ring);
+    }
+    return sqePtr;
+}
+
+static struct msghdr *
+UringMessage(UringEngine *uringPtr, IocpOp *opPtr)
+{
+    struct msghdr *msgPtr;
+
+    if (uringPtr->msgCount == URING_MSGS || uringPtr->vecCount + URING_VECS_PER_OP > URING_VECS) {
+	UringSubmitQueued(uringPtr);
+	if (uringPtr->msgCount != 0) {
+	    return NULL;
+	}
+    }
+    msgPtr = &uringPtr->msgs[uringPtr->msgCount++];
+    memset(msgPtr, 0, sizeof(*msgPtr));
+    msgPtr->msg_iov = &uringPtr->vecs[uringPtr->vecCount];
+    msgPtr->msg_iovlen = (size_t)IocpFillVecs(msgPtr->msg_iov, URING_VECS_PER_OP, opPtr);
+    uringPtr->vecCount += (int)msgPtr->msg_iovlen;
+    return msgPtr;
+}
+
+static IocpSubmit
+UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+    int fd = opPtr->handlePtr->fd;
+    struct msghdr *msgPtr = NULL;
+    struct io_uring_sqe *sqePtr;
+    struct iovec vec;
+
+    if (opPtr->bufPtr != NULL && opPtr->bufCount > 1) {
+	msgPtr = UringMessage(uringPtr, opPtr);
+	if (msgPtr == NULL) {
+	    return IOCP_BUSY;
+	}
+    }
+    sqePtr = UringEntry(uringPtr);
+    if (sqePtr == NULL) {
+	return IOCP_BUSY;
+    }
+    opPtr->engineFlags = 0;
+    switch (opPtr->kind) {
+    case IOCP_OP_ACCEPT:
+	io_uring_prep_multishot_accept(sqePtr, fd, NULL, NULL, SOCK_CLOEXEC);
+	break;
+    case IOCP_OP_CONNECT:
+	io_uring_prep_connect(sqePtr, fd, opPtr->addrPtr, opPtr->addrLen);
+	break;
+    case IOCP_OP_RECV:
+	if (msgPtr != NULL) {
+	    io_uring_prep_recvmsg(sqePtr, fd, msgPtr, 0);
+	} else if (opPtr->bufPtr != NULL) {
+	    IocpFillVecs(&vec, 1, opPtr);
+	    io_uring_prep_recv(sqePtr, fd, vec.iov_base, vec.iov_len, 0);
+	} else {
+	    io_uring_prep_recv(sqePtr, fd, NULL, 0, 0);
+	    sqePtr->flags |= IOSQE_BUFFER_SELECT;
+	    sqePtr->buf_group = URING_BUF_GROUP;
+	}
+	if (opPtr->flags & IOCP_OPF_EXPECT_WAIT) {
+	    sqePtr->ioprio |= IORING_RECVSEND_POLL_FIRST;
+	}
+	break;
+    case IOCP_OP_SEND:
+	if (msgPtr != NULL) {
+	    io_uring_prep_sendmsg(sqePtr, fd, msgPtr, MSG_NOSIGNAL);
+	} else {
+	    IocpFillVecs(&vec, 1, opPtr);
+	    io_uring_prep_send(sqePtr, fd, vec.iov_base, vec.iov_len, MSG_NOSIGNAL);
+	}
+	break;
+    }
+    io_uring_sqe_set_data(sqePtr, opPtr);
+    return IOCP_QUEUED;
+}
+
+static void
+UringCancel(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+    struct io_uring_sqe *sqePtr = UringEntry(uringPtr);
+
+    if (sqePtr != NULL) {
+	io_uring_prep_cancel64(sqePtr, (uint64_t)(uintptr_t)opPtr, 0);
+	io_uring_sqe_set_data(sqePtr, NULL);
+    } else if (!(opPtr->engineFlags & URING_OPF_CANCEL)) {
+	opPtr->engineFlags |= URING_OPF_CANCEL;
+	opPtr->nextPtr = uringPtr->cancelPtr;
+	uringPtr->cancelPtr = opPtr;
+    }
+}
+
+/*
+ * UringForgetCancel --
+ *	An op has completed before its cancellation found room in the ring.
+ */
+static void
+UringForgetCancel(UringEngine *uringPtr, IocpOp *opPtr)
+{
+    IocpOp **linkPtr = &uringPtr->cancelPtr;
+
+    while (*linkPtr != opPtr) {
+	linkPtr = &(*linkPtr)->nextPtr;
+    }
+    *linkPtr = opPtr->nextPtr;
+    opPtr->engineFlags &= ~(unsigned)URING_OPF_CANCEL;
+}
+
+static void
+UringRepeatCancels(UringEngine *uringPtr)
+{
+    IocpOp *opPtr = uringPtr->cancelPtr;
+
+    uringPtr->cancelPtr = NULL;
+    while (opPtr != NULL) {
+	IocpOp *nextPtr = opPtr->nextPtr;
+
+	opPtr->engineFlags &= ~(unsigned)URING_OPF_CANCEL;
+	UringCancel(&uringPtr->base, opPtr);
+	opPtr = nextPtr;
+    }
+}
+
+/*
+ * UringTranslate --
+ *	Make a completion of a completion queue entry.
+ * Results:
+ *	1; or 0 if there is nothing to tell the driver.
+ */
+static int
+UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCompletion *compPtr)
+{
+    IocpOp *opPtr = io_uring_cqe_get_data(cqePtr);
+
+    if (opPtr == NULL) {
+	return 0;
+    }
+    if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
+	    && UringGrowPool(uringPtr) && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
+	return 0;
+    }
+    compPtr->opPtr = opPtr;
+    compPtr->result = cqePtr->res;
+    compPtr->flags = 0;
+    compPtr->bufPtr = NULL;
+    if (cqePtr->flags & IORING_CQE_F_MORE) {
+	compPtr->flags |= IOCP_COMPF_MORE;
+    } else if (opPtr->engineFlags & URING_OPF_CANCEL) {
+	UringForgetCancel(uringPtr, opPtr);
+    }
+    if (cqePtr->flags & IORING_CQE_F_SOCK_NONEMPTY) {
+	compPtr->flags |= IOCP_COMPF_MORE_DATA;
+    }
+    if (cqePtr->flags & IORING_CQE_F_BUFFER) {
+	compPtr->bufPtr = IocpPoolGet(&uringPtr->pool,
+		(int)(cqePtr->flags >> IORING_CQE_BUFFER_SHIFT));
+    }
+    return 1;
+}
+
+static inline int
+UringTaskWork(struct io_uring *ringPtr)
+{
+    return (IO_URING_READ_ONCE(*ringPtr->sq.kflags)
+	    & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+static int
+UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+    struct io_uring *ringPtr = &uringPtr->ring;
+    struct io_uring_cqe *cqePtr;
+    unsigned head, seen = 0;
+    int count = 0;
+
+    if (uringPtr->cancelPtr != NULL) {
+	UringRepeatCancels(uringPtr);
+    }
+    if (io_uring_sq_ready(ringPtr) > 0 || UringTaskWork(ringPtr)) {
+	UringSubmitQueued(uringPtr);
+    }
+    io_uring_for_each_cqe(ringPtr, head, cqePtr) {
+	if (count == max) {
+	    break;
+	}
+	count += UringTranslate(uringPtr, cqePtr, &completions[count]);
+	seen++;
+    }
+    io_uring_cq_advance(ringPtr, seen);
+    return count;
+}
+
+static void
+UringWait(IocpEngine *enginePtr, int timeoutMs)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+    struct io_uring *ringPtr = &uringPtr->ring;
+    struct io_uring_cqe *cqePtr;
+    struct __kernel_timespec timeout = {
+	.tv_sec = timeoutMs / 1000, .tv_nsec = (long long)(timeoutMs % 1000) * 1000000
+    };
+
+    IOCP_ADD(uringPtr->base.counts.enters, 1);
+    IOCP_ADD(uringPtr->base.counts.waits, 1);
+    if (timeoutMs < 0) {
+	io_uring_submit_and_wait(ringPtr, 1);
+    } else {
+	io_uring_submit_and_wait_timeout(ringPtr, &cqePtr, 1, &timeout, NULL);
+    }
+    if (io_uring_sq_ready(ringPtr) == 0) {
+	uringPtr->vecCount = uringPtr->msgCount = 0;
+    }
+}
+
+static int
+UringArm(IocpEngine *enginePtr, int armed)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+
+    io_uring_cq_eventfd_toggle(&uringPtr->ring, armed);
+    if (!armed) {
+	return 0;
+    }
+
+    /*
+     * What completed before the kernel saw the flag has not signalled the eventfd. The fence orders
+     * the store of the flag before the loads that look for such completions.
+     */
+
+    atomic_thread_fence(memory_order_seq_cst);
+    return io_uring_cq_ready(&uringPtr->ring) > 0 || UringTaskWork(&uringPtr->ring);
+}
+
+static int
+UringNotifyFd(IocpEngine *enginePtr)
+{
+    return ((UringEngine *)enginePtr)->eventFd;
+}
+
+static void
+UringNotified(IocpEngine *enginePtr)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+    uint64_t count;
+
+    IOCP_ADD(uringPtr->base.counts.enters, 1);
+    if (read(uringPtr->eventFd, &count, sizeof(count)) < 0) {
+	/* Nothing was there: another turn has read it. */
+    }
+}
+
+static void
+UringRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
+{
+    UringProvide((UringEngine *)enginePtr, bufPtr, 1);
+}
+
+const IocpEngineType iocpUringEngine = {
+    "io_uring",
+    IOCP_ENGINE_VERSION,
+    0,
+    UringProbe,
+    UringOpen,
+    UringClose,
+    UringAttach,
+    UringDetach,
+    UringSubmit,
+    UringCancel,
+    UringReap,
+    UringWait,
+    UringArm,
+    UringNotifyFd,
+    UringNotified,
+    UringRelease
+};

@@ -1,0 +1,66 @@
+/*
+ * iocpPort.h --
+ *	What differs between operating systems, and between Tcl 8.6 and 9. Together with engine/,
+ *	this is the only file that may test for either; everything above uses the names made here.
+ */
+
+#ifndef IOCP_PORT_H
+#define IOCP_PORT_H
+
+#ifndef _GNU_SOURCE
+#   define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef int IocpSocket;
+#define IOCP_NO_SOCKET (-1)
+
+typedef union IocpSockaddr {
+    struct sockaddr sa;
+    struct sockaddr_in sa4;
+    struct sockaddr_in6 sa6;
+    struct sockaddr_storage ss;
+} IocpSockaddr;
+
+/* Usable before any Tcl interpreter exists, which Tcl_Mutex is not. */
+typedef pthread_mutex_t IocpMutex;
+#define IOCP_MUTEX_INIT PTHREAD_MUTEX_INITIALIZER
+#define IocpMutexLock(mutexPtr) pthread_mutex_lock(mutexPtr)
+#define IocpMutexUnlock(mutexPtr) pthread_mutex_unlock(mutexPtr)
+
+#define IOCP_THREAD_LOCAL _Thread_local
+
+/* Monotonic time in nanoseconds. */
+static inline uint64_t
+IocpNow(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * Tcl 9 counts in Tcl_Size; Tcl 8.6 in int.
+ */
+#ifdef TCL_VERSION
+#   ifndef TCL_SIZE_MAX
+typedef int Tcl_Size;
+#   endif
+#endif
+
+#endif /* IOCP_PORT_H */
