@@ -1,0 +1,507 @@
+/*
+ * iocpChan.c --
+ *	The channel type "iocp": a connection's or a listener's life, and the procedures that Tcl calls.
+ */
+
+#include "iocpInt.h"
+
+static _Atomic uint64_t nameCounter = 0;
+
+static void
+Link(IocpThread *threadPtr, IocpChan *chanPtr)
+{
+    chanPtr->threadPtr = threadPtr;
+    chanPtr->prevPtr = NULL;
+    chanPtr->nextPtr = threadPtr->chansPtr;
+    if (chanPtr->nextPtr != NULL) {
+	chanPtr->nextPtr->prevPtr = chanPtr;
+    }
+    threadPtr->chansPtr = chanPtr;
+}
+
+static void
+Unlink(IocpChan *chanPtr)
+{
+    if (chanPtr->prevPtr != NULL) {
+	chanPtr->prevPtr->nextPtr = chanPtr->nextPtr;
+    } else {
+	chanPtr->threadPtr->chansPtr = chanPtr->nextPtr;
+    }
+    if (chanPtr->nextPtr != NULL) {
+	chanPtr->nextPtr->prevPtr = chanPtr->prevPtr;
+    }
+}
+
+/*
+ * IocpChanNew --
+ *	A connection on fd (or on no socket yet), or a listener.
+ * Results:
+ *	The channel with the one reference that Tcl's channel will hold; NULL if out of memory: fd still
+ *	is the caller's.
+ */
+IocpChan *
+IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state)
+{
+    IocpChan *chanPtr = IocpAlloc(threadPtr, sizeof(IocpChan));
+
+    if (chanPtr == NULL) {
+	return NULL;
+    }
+    Link(threadPtr, chanPtr);
+    chanPtr->state = state;
+    chanPtr->refCount = 1;
+    chanPtr->handle.fd = fd;
+    if (fd != IOCP_NO_SOCKET) {
+	threadPtr->enginePtr->typePtr->attachProc(threadPtr->enginePtr, &chanPtr->handle);
+    }
+    chanPtr->recvOp = (IocpOp){
+	.kind = IOCP_OP_RECV, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
+    };
+    chanPtr->sendOp = (IocpOp){
+	.kind = IOCP_OP_SEND, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
+    };
+
+    /*
+     * A client often has sent its request by the time its connection is accepted.
+     */
+
+    chanPtr->flags = IOCP_CHANF_RECV_FULL;
+    chanPtr->recvDepth = 1;
+    IocpSettingsInit(&chanPtr->settings);
+    IOCP_COUNT(threadPtr, socketsOpen, 1);
+    IOCP_COUNT(threadPtr, channelsOpened, 1);
+    return chanPtr;
+}
+
+void
+IocpChanRef(IocpChan *chanPtr)
+{
+    chanPtr->refCount++;
+}
+
+void
+IocpChanUnref(IocpChan *chanPtr)
+{
+    IOCP_ASSERT(chanPtr->refCount > 0);
+    if (--chanPtr->refCount == 0) {
+	IOCP_ASSERT(chanPtr->state == IOCP_CLOSED);
+	IOCP_ASSERT(chanPtr->inFlight == 0);
+	IocpFree(chanPtr->threadPtr, chanPtr, sizeof(IocpChan));
+    }
+}
+
+/*
+ * TclCloses --
+ *	Close handler: Tcl has begun to close the channel. From here on a removal from the thread
+ *	(ThreadActionProc) is part of the close, not of a transfer. (Tcl does not call it when it closes a
+ *	channel after a background flush; CloseProc copes.)
+ */
+static void
+TclCloses(void *clientData)
+{
+    ((IocpChan *)clientData)->flags |= IOCP_CHANF_TCL_CLOSING;
+}
+
+/*
+ * IocpChanCreate --
+ *	Give the channel its Tcl side. mode is TCL_READABLE|TCL_WRITABLE, or 0 for a listener.
+ * Results:
+ *	TCL_OK; or TCL_ERROR with a message in interp (which may be NULL), and the channel is closed.
+ */
+int
+IocpChanCreate(Tcl_Interp *interp, IocpChan *chanPtr, int mode)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "iocp%llu",
+	    (unsigned long long)atomic_fetch_add(&nameCounter, 1) + 1);
+    chanPtr->channel = Tcl_CreateChannel(&iocpChannelType, name, chanPtr, mode);
+    Tcl_CreateCloseHandler(chanPtr->channel, TclCloses, chanPtr);
+    if (mode != 0 && Tcl_SetChannelOption(interp, chanPtr->channel, "-translation", "auto crlf")
+	    != TCL_OK) {
+	Tcl_Close(NULL, chanPtr->channel);
+	return TCL_ERROR;
+    }
+    return TCL_OK;
+}
+
+/*
+ * IocpChanReady --
+ *	What could be told of the channel: TCL_READABLE, TCL_WRITABLE.
+ */
+int
+IocpChanReady(const IocpChan *chanPtr)
+{
+    int mask = 0;
+
+    switch (chanPtr->state) {
+    case IOCP_FAILED:
+	return TCL_READABLE | TCL_WRITABLE;
+    case IOCP_LISTENING:
+	return chanPtr->listenerPtr->firstPtr != NULL ? TCL_READABLE : 0;
+    case IOCP_OPEN:
+	if (chanPtr->sendError != 0 || (chanPtr->flags & IOCP_CHANF_RESET)) {
+	    return TCL_READABLE | TCL_WRITABLE;
+	}
+	if (chanPtr->recvFirstPtr != NULL || (chanPtr->flags & IOCP_CHANF_EOF)
+		|| chanPtr->recvError != 0) {
+	    mask |= TCL_READABLE;
+	}
+	if (chanPtr->sendCount < chanPtr->settings.sendCap) {
+	    mask |= TCL_WRITABLE;
+	}
+	return mask;
+    default:
+	return 0;
+    }
+}
+
+/*
+ * IocpChanError --
+ *	Remember an error of the connection for -error and -errorcode, and count it.
+ */
+void
+IocpChanError(IocpChan *chanPtr, int error)
+{
+    chanPtr->error = error;
+    chanPtr->errorUnread = 1;
+    if (error == ECONNRESET) {
+	chanPtr->flags |= IOCP_CHANF_RESET | IOCP_CHANF_EOF;
+	IOCP_COUNT(chanPtr->threadPtr, resets, 1);
+    }
+}
+
+/*
+ * IocpChanTryFinish --
+ *	Close the descriptor of a closed channel if nothing is in flight and nothing is to be sent.
+ */
+void
+IocpChanTryFinish(IocpChan *chanPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    int abort = (chanPtr->flags & IOCP_CHANF_ABORT) || chanPtr->sendError != 0;
+
+    if (chanPtr->state != IOCP_CLOSING || chanPtr->inFlight > 0
+	    || (chanPtr->sendFirstPtr != NULL && !abort)) {
+	return;
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	IocpListenFree(chanPtr);
+    }
+    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
+	if (chanPtr->sendFirstPtr != NULL) {
+	    struct linger reset = {1, 0};
+
+	    /*
+	     * What is missing must not look like the end of the data.
+	     */
+
+	    setsockopt(chanPtr->handle.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	}
+	threadPtr->enginePtr->typePtr->detachProc(threadPtr->enginePtr, &chanPtr->handle);
+	close(chanPtr->handle.fd);
+	chanPtr->handle.fd = IOCP_NO_SOCKET;
+    }
+    IocpSendDiscard(chanPtr);
+    chanPtr->state = IOCP_CLOSED;
+    threadPtr->closingCount--;
+    IOCP_COUNT(threadPtr, socketsOpen, -1);
+    Unlink(chanPtr);
+    IocpChanUnref(chanPtr);
+}
+
+static void
+CancelAll(IocpChan *chanPtr)
+{
+    IocpOpCancel(chanPtr, &chanPtr->recvOp);
+    IocpOpCancel(chanPtr, &chanPtr->sendOp);
+    if (chanPtr->connectPtr != NULL) {
+	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
+	    IocpOpCancel(chanPtr, &chanPtr->listenerPtr->acceptors[i].op);
+	}
+    }
+}
+
+/*
+ * IocpChanAbort --
+ *	Give up what a closed channel still has to send.
+ */
+void
+IocpChanAbort(IocpChan *chanPtr)
+{
+    chanPtr->flags |= IOCP_CHANF_ABORT;
+    CancelAll(chanPtr);
+    IocpEventDirty(chanPtr);
+}
+
+/*
+ * IocpChanClose --
+ *	Tcl is done with the channel. What was accepted for sending goes out in the background, for at
+ *	most -linger seconds; then the peer sees the end.
+ * Results:
+ *	0, or the errno of a failed send that no write has told yet.
+ */
+int
+IocpChanClose(IocpChan *chanPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    int error = chanPtr->sendErrorUntold ? chanPtr->sendError : 0;
+    int sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
+
+    IocpChanRef(chanPtr);
+    chanPtr->channel = NULL;
+    chanPtr->watchMask = 0;
+    chanPtr->state = IOCP_CLOSING;
+    chanPtr->lingerEnd = IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds);
+    threadPtr->closingCount++;
+    IOCP_COUNT(threadPtr, opsOrphaned, chanPtr->inFlight);
+    IocpRecvDiscard(chanPtr);
+    IocpOpCancel(chanPtr, &chanPtr->recvOp);
+    if (chanPtr->connectPtr != NULL) {
+	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
+    }
+    if (sending) {
+	IocpThreadLinger(threadPtr);
+	IocpEventDirty(chanPtr);
+    }
+
+    /*
+     * A port is free for the next listener as soon as the close returns.
+     */
+
+    if (chanPtr->listenerPtr != NULL) {
+	IocpListenClose(chanPtr);
+	CancelAll(chanPtr);
+	while (chanPtr->inFlight > 0) {
+	    IocpThreadWait(threadPtr, -1);
+	}
+    }
+    IocpChanTryFinish(chanPtr);
+    if (chanPtr->state == IOCP_CLOSING && threadPtr->exiting) {
+	IocpThreadDrain(threadPtr, -1);
+    } else if (chanPtr->state == IOCP_CLOSING && !IocpThreadMayDefer(threadPtr)) {
+	IocpThreadReap(threadPtr);
+	IocpThreadReap(threadPtr);
+    }
+    IocpChanUnref(chanPtr);
+    IocpThreadRelease(threadPtr);
+    return error;
+}
+
+static int
+InputProc(void *instanceData, char *buf, int toRead, int *errorCodePtr)
+{
+    IocpChan *chanPtr = instanceData;
+
+    if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
+	return -1;
+    }
+    return IocpRecvRead(chanPtr, buf, toRead, errorCodePtr);
+}
+
+static int
+OutputProc(void *instanceData, const char *buf, int toWrite, int *errorCodePtr)
+{
+    IocpChan *chanPtr = instanceData;
+
+    if (toWrite == 0) {
+	return 0;
+    }
+    if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
+	return -1;
+    }
+    return IocpSendWrite(chanPtr, buf, toWrite, errorCodePtr);
+}
+
+static void
+WatchProc(void *instanceData, int mask)
+{
+    IocpChan *chanPtr = instanceData;
+
+    /*
+     * A listener tells its accept procedure, never a script.
+     */
+
+    if (chanPtr->listenerPtr != NULL) {
+	return;
+    }
+    chanPtr->watchMask = mask;
+    if (IocpChanReady(chanPtr) & mask) {
+	IocpEventPost(chanPtr);
+    }
+    if ((mask & TCL_READABLE) && !chanPtr->recvOp.inFlight && chanPtr->recvFirstPtr == NULL
+	    && !(chanPtr->flags & IOCP_CHANF_EOF)) {
+	IocpEventDirty(chanPtr);
+    }
+}
+
+static int
+BlockModeProc(void *instanceData, int mode)
+{
+    IocpChan *chanPtr = instanceData;
+
+    if (mode == TCL_MODE_NONBLOCKING) {
+	chanPtr->flags |= IOCP_CHANF_NONBLOCKING;
+    } else {
+	chanPtr->flags &= ~(unsigned)IOCP_CHANF_NONBLOCKING;
+    }
+    return 0;
+}
+
+static int
+GetHandleProc(void *instanceData, int direction, void **handlePtr)
+{
+    IocpChan *chanPtr = instanceData;
+    IocpSocket fd = chanPtr->listenerPtr != NULL
+	    ? chanPtr->listenerPtr->acceptors[0].handle.fd : chanPtr->handle.fd;
+
+    (void)direction;
+    if (fd == IOCP_NO_SOCKET) {
+	return TCL_ERROR;
+    }
+    *handlePtr = (void *)(intptr_t)fd;
+    return TCL_OK;
+}
+
+/*
+ * Leave --
+ *	The channel leaves its thread: the engine must have let go of it before. Bytes received so far go
+ *	with it, in memory of their own; what is unsent goes along too.
+ */
+static void
+Leave(IocpChan *chanPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    const IocpEngineType *typePtr = threadPtr->enginePtr->typePtr;
+
+    chanPtr->flags |= IOCP_CHANF_DETACHED;
+    CancelAll(chanPtr);
+    while (chanPtr->inFlight > 0) {
+	IocpThreadWait(threadPtr, -1);
+    }
+    IocpEventForget(chanPtr);
+    IocpRecvDetachPool(chanPtr);
+    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
+	typePtr->detachProc(threadPtr->enginePtr, &chanPtr->handle);
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
+	    typePtr->detachProc(threadPtr->enginePtr,
+		    &chanPtr->listenerPtr->acceptors[i].handle);
+	}
+    }
+    Unlink(chanPtr);
+    chanPtr->threadPtr = NULL;
+    IocpThreadRelease(threadPtr);
+}
+
+/*
+ * Join --
+ *	The channel enters the calling thread, which may never have heard of the driver.
+ */
+static void
+Join(IocpChan *chanPtr)
+{
+    char reason[256];
+    IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+    const IocpEngineType *typePtr;
+
+    /*
+     * The engine ran in the thread that the channel comes from. Without one, the bytes that the channel
+     * carries would be lost in silence.
+     */
+
+    if (threadPtr == NULL) {
+	Tcl_Panic("%s", reason);
+    }
+    typePtr = threadPtr->enginePtr->typePtr;
+    chanPtr->flags &= ~(unsigned)IOCP_CHANF_DETACHED;
+    Link(threadPtr, chanPtr);
+    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
+	typePtr->attachProc(threadPtr->enginePtr, &chanPtr->handle);
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
+	    typePtr->attachProc(threadPtr->enginePtr,
+		    &chanPtr->listenerPtr->acceptors[i].handle);
+	}
+    }
+    if (chanPtr->state == IOCP_CONNECTING) {
+	IocpConnectAgain(chanPtr);
+    }
+    IocpEventDirty(chanPtr);
+    if (IocpChanReady(chanPtr) & (chanPtr->listenerPtr != NULL ? TCL_READABLE
+	    : chanPtr->watchMask)) {
+	IocpEventPost(chanPtr);
+    }
+}
+
+static void
+ThreadActionProc(void *instanceData, int action)
+{
+    IocpChan *chanPtr = instanceData;
+
+    if (action == TCL_CHANNEL_THREAD_INSERT) {
+	if (chanPtr->flags & IOCP_CHANF_DETACHED) {
+	    Join(chanPtr);
+	}
+    } else if (!(chanPtr->flags & IOCP_CHANF_TCL_CLOSING) && !chanPtr->threadPtr->exiting) {
+	Leave(chanPtr);
+    }
+}
+
+static int
+CloseProc(void *instanceData, Tcl_Interp *interp)
+{
+    IocpChan *chanPtr = instanceData;
+
+    (void)interp;
+    if (chanPtr->flags & IOCP_CHANF_DETACHED) {
+	Join(chanPtr);		/* Tcl took it from the thread only to close it. */
+    }
+    return IocpChanClose(chanPtr);
+}
+
+static int
+Close2Proc(void *instanceData, Tcl_Interp *interp, int flags)
+{
+    IocpChan *chanPtr = instanceData;
+
+    if ((flags & (TCL_CLOSE_READ | TCL_CLOSE_WRITE)) == 0) {
+	return CloseProc(instanceData, interp);
+    }
+    if (flags & TCL_CLOSE_READ) {
+	IocpRecvDiscard(chanPtr);
+	chanPtr->flags |= IOCP_CHANF_EOF;
+	if (chanPtr->state == IOCP_OPEN && shutdown(chanPtr->handle.fd, SHUT_RD) < 0) {
+	    return errno;
+	}
+    }
+    if (flags & TCL_CLOSE_WRITE) {
+	IocpSendShutdown(chanPtr);
+    }
+    return 0;
+}
+
+const Tcl_ChannelType iocpChannelType = {
+    "iocp",
+    TCL_CHANNEL_VERSION_5,
+    CloseProc,
+    InputProc,
+    OutputProc,
+    NULL,			/* seek */
+    IocpSetOption,
+    IocpGetOption,
+    WatchProc,
+    GetHandleProc,
+    Close2Proc,
+    BlockModeProc,
+    NULL,			/* flush */
+    NULL,			/* handler */
+    NULL,			/* wide seek */
+    ThreadActionProc,
+    NULL			/* truncate */
+};

@@ -1,0 +1,280 @@
+/*
+ * iocpConnect.c --
+ *	Clients: every address of the host is tried with every local address of its family, until one
+ *	answers. In the foreground the engine is driven until then; with -async the event loop does it.
+ */
+
+#include "iocpInt.h"
+
+void
+IocpConnectFree(IocpChan *chanPtr)
+{
+    IocpConnect *connectPtr = chanPtr->connectPtr;
+
+    if (connectPtr != NULL) {
+	freeaddrinfo(connectPtr->remotePtr);
+	if (connectPtr->localPtr != NULL) {
+	    freeaddrinfo(connectPtr->localPtr);
+	}
+	IocpFree(chanPtr->threadPtr, connectPtr, sizeof(IocpConnect));
+	chanPtr->connectPtr = NULL;
+    }
+}
+
+static void
+CloseAttempt(IocpChan *chanPtr)
+{
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+
+    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
+	enginePtr->typePtr->detachProc(enginePtr, &chanPtr->handle);
+	close(chanPtr->handle.fd);
+	chanPtr->handle.fd = IOCP_NO_SOCKET;
+    }
+}
+
+/*
+ * IocpConnectStart --
+ *	Submit the attempt, unless it is in flight already.
+ */
+void
+IocpConnectStart(IocpChan *chanPtr)
+{
+    if (chanPtr->state == IOCP_CONNECTING && !chanPtr->connectPtr->op.inFlight
+	    && !(chanPtr->flags & IOCP_CHANF_DETACHED)) {
+	IocpOpSubmit(chanPtr, &chanPtr->connectPtr->op);
+    }
+}
+
+/*
+ * Attempt --
+ *	Try the current pair of addresses.
+ * Results:
+ *	0: in flight, or about to be. Otherwise the errno that the attempt failed with.
+ */
+static int
+Attempt(IocpChan *chanPtr)
+{
+    IocpConnect *connectPtr = chanPtr->connectPtr;
+    struct addrinfo *remotePtr = connectPtr->remoteNextPtr, *localPtr = connectPtr->localNextPtr;
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+    int on = 1;
+
+    CloseAttempt(chanPtr);
+    chanPtr->handle.fd = IocpSocketNew(chanPtr->threadPtr, remotePtr->ai_family);
+    if (chanPtr->handle.fd == IOCP_NO_SOCKET) {
+	return errno;
+    }
+    enginePtr->typePtr->attachProc(enginePtr, &chanPtr->handle);
+    if (localPtr != NULL) {
+	setsockopt(chanPtr->handle.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (bind(chanPtr->handle.fd, localPtr->ai_addr, localPtr->ai_addrlen) < 0) {
+	    return errno;
+	}
+    }
+    connectPtr->op = (IocpOp){
+	.kind = IOCP_OP_CONNECT, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle,
+	.addrPtr = remotePtr->ai_addr, .addrLen = remotePtr->ai_addrlen
+    };
+    IocpConnectStart(chanPtr);
+    return 0;
+}
+
+/*
+ * Advance --
+ *	Go to the next pair of addresses of one family.
+ * Results:
+ *	0 when there is none.
+ */
+static int
+Advance(IocpConnect *connectPtr)
+{
+    do {
+	if (connectPtr->localNextPtr != NULL && connectPtr->localNextPtr->ai_next != NULL) {
+	    connectPtr->localNextPtr = connectPtr->localNextPtr->ai_next;
+	} else {
+	    connectPtr->localNextPtr = connectPtr->localPtr;
+	    connectPtr->remoteNextPtr = connectPtr->remoteNextPtr == NULL
+		    ? connectPtr->remotePtr : connectPtr->remoteNextPtr->ai_next;
+	}
+    } while (connectPtr->remoteNextPtr != NULL && connectPtr->localNextPtr != NULL
+	    && connectPtr->localNextPtr->ai_family != connectPtr->remoteNextPtr->ai_family);
+    return connectPtr->remoteNextPtr != NULL;
+}
+
+/*
+ * Next --
+ *	Try the addresses that are left until an attempt is in flight.
+ * Results:
+ *	0; or the errno of the last attempt: none is left.
+ */
+static int
+Next(IocpChan *chanPtr)
+{
+    IocpConnect *connectPtr = chanPtr->connectPtr;
+
+    while (Advance(connectPtr)) {
+	connectPtr->error = Attempt(chanPtr);
+	if (connectPtr->error == 0) {
+	    return 0;
+	}
+    }
+    return connectPtr->error;
+}
+
+static void
+Fail(IocpChan *chanPtr, int error)
+{
+    IocpConnectFree(chanPtr);
+    chanPtr->state = IOCP_FAILED;
+    IocpChanError(chanPtr, error);
+    IOCP_COUNT(chanPtr->threadPtr, connectErrors, 1);
+}
+
+/*
+ * IocpConnectDone --
+ *	An attempt has an end.
+ */
+void
+IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
+{
+    int error = -compPtr->result;
+
+    if (chanPtr->state != IOCP_CONNECTING) {
+	IocpConnectFree(chanPtr);
+	return;
+    }
+    if (chanPtr->flags & IOCP_CHANF_DETACHED && error == ECANCELED) {
+	return;			/* IocpConnectAgain takes it up in the other thread. */
+    }
+    if (error == 0) {
+	IocpConnectFree(chanPtr);
+	chanPtr->state = IOCP_OPEN;
+	IOCP_COUNT(chanPtr->threadPtr, connects, 1);
+	IocpEventDirty(chanPtr);
+    } else {
+	chanPtr->connectPtr->error = error;
+	error = Next(chanPtr);
+	if (error == 0) {
+	    return;
+	}
+	Fail(chanPtr, error);
+    }
+    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
+	IocpEventPost(chanPtr);
+    }
+}
+
+/*
+ * IocpConnectAgain --
+ *	The channel has come from another thread, which had to break the attempt off: start it again.
+ */
+void
+IocpConnectAgain(IocpChan *chanPtr)
+{
+    int error = Attempt(chanPtr);
+
+    if (error != 0) {
+	chanPtr->connectPtr->error = error;
+	error = Next(chanPtr);
+	if (error != 0) {
+	    Fail(chanPtr, error);
+	}
+    }
+}
+
+/*
+ * IocpConnectWait --
+ *	A channel that is not open is read or written (errorCodePtr not NULL: a blocking channel waits), or
+ *	asked for an option (NULL: see how far it is, as a script may that never enters the event loop).
+ * Results:
+ *	0 if it is open; -1 and *errorCodePtr otherwise: EAGAIN, or ENOTCONN when the attempt has failed.
+ */
+int
+IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
+{
+    int wait = errorCodePtr != NULL && (!(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
+	    || chanPtr->threadPtr->exiting);
+
+    if (chanPtr->state == IOCP_CONNECTING && !wait && !IocpThreadMayDefer(chanPtr->threadPtr)) {
+	IocpThreadReap(chanPtr->threadPtr);
+    }
+    while (chanPtr->state == IOCP_CONNECTING && wait) {
+	IocpThreadWait(chanPtr->threadPtr, -1);
+    }
+    if (chanPtr->state == IOCP_OPEN) {
+	return 0;
+    }
+    if (errorCodePtr != NULL) {
+	*errorCodePtr = chanPtr->state == IOCP_CONNECTING ? EAGAIN : ENOTCONN;
+    }
+    return -1;
+}
+
+/*
+ * IocpOpenClient --
+ *	Tcl_OpenTcpClient on the driver. myaddr may be NULL, myport 0. async: return at once; how it went
+ *	is told by a writable event, -connecting and -error.
+ * Results:
+ *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
+ */
+Tcl_Channel
+IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myaddr, int myport,
+	int async)
+{
+    char reason[256];
+    IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+    struct addrinfo *remotePtr = NULL, *localPtr = NULL;
+    IocpConnect *connectPtr;
+    IocpChan *chanPtr;
+    int error;
+
+    if (threadPtr == NULL) {
+	if (interp != NULL) {
+	    Tcl_SetObjResult(interp, Tcl_NewStringObj(reason, -1));
+	}
+	return NULL;
+    }
+    if (IocpAddrResolve(interp, host, port, 0, &remotePtr) != TCL_OK) {
+	return NULL;
+    }
+    if ((myaddr != NULL || myport != 0)
+	    && IocpAddrResolve(interp, myaddr, myport, 1, &localPtr) != TCL_OK) {
+	freeaddrinfo(remotePtr);
+	return NULL;
+    }
+    chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_CONNECTING);
+    connectPtr = chanPtr == NULL ? NULL : IocpAlloc(threadPtr, sizeof(IocpConnect));
+    if (connectPtr == NULL) {
+	freeaddrinfo(remotePtr);
+	if (localPtr != NULL) {
+	    freeaddrinfo(localPtr);
+	}
+	if (chanPtr != NULL) {
+	    IocpChanClose(chanPtr);
+	}
+	IocpOpenError(interp, ENOMEM);
+	return NULL;
+    }
+    connectPtr->remotePtr = remotePtr;
+    connectPtr->localPtr = localPtr;
+    connectPtr->error = EHOSTUNREACH;
+    chanPtr->connectPtr = connectPtr;
+    error = Next(chanPtr);
+    if (error != 0) {
+	Fail(chanPtr, error);
+    }
+    if (async) {
+	IocpConnectWait(chanPtr, NULL);
+    } else {
+	IocpConnectWait(chanPtr, &error);
+    }
+    if (chanPtr->state == IOCP_FAILED && (!async || error != 0)) {
+	error = chanPtr->error;
+	IocpChanClose(chanPtr);
+	IocpOpenError(interp, error);
+	return NULL;
+    }
+    return IocpChanCreate(interp, chanPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK
+	    ? chanPtr->channel : NULL;
+}

@@ -1,0 +1,351 @@
+/*
+ * iocpEvent.c --
+ *	Between completions and Tcl's event loop: the event source, the events, and the two lists that
+ *	gather work over a turn of the loop (dirty: ops to submit; ready: channels to tell of).
+ *
+ * A turn:
+ *
+ *	1. SetupProc submits what is dirty, reaps, arms the engine's descriptor; Tcl waits.
+ *	2. CheckProc reaps. Each channel with something to tell gets one event in Tcl's queue; behind
+ *	   them goes a sweep event.
+ *	3. The events run the scripts' handlers. What these write gathers on the dirty list.
+ *	4. The sweep submits all of it in one system call and reaps. If that made new events, it goes to
+ *	   the queue again behind them; Tcl's notifier, which costs thread switches, is not asked.
+ *
+ * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most TURN_NS; then
+ * channels that are ready wait on the ready list until the notifier has been asked, and everybody else
+ * gets their chance.
+ *
+ * Idle callbacks run when a pass of the notifier has brought nothing at all. So after BUSY_TURNS_MAX
+ * turns without a pause one pass brings nothing of ours. (In the core, a descriptor that stays readable
+ * starves them for ever.)
+ *
+ * Events are level-triggered: Tcl calls the watch procedure after each notification, which posts again
+ * as long as the channel is ready for what is watched.
+ */
+
+#include "iocpInt.h"
+
+#define TURN_NS 2000000u
+#define BUSY_TURNS_MAX 8
+#define SETUP_ROUNDS 4		/* Completions may make new ops; so often they are submitted at once. */
+#define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own: the answers
+				 * at the head of a long queue of events do not wait for its end. */
+
+typedef struct ChanEvent {
+    Tcl_Event header;		/* Must be first. */
+    IocpChan *chanPtr;		/* Holds a reference: the channel may close meanwhile. */
+} ChanEvent;
+
+typedef struct SweepEvent {
+    Tcl_Event header;		/* Must be first. */
+    IocpThread *threadPtr;
+} SweepEvent;
+
+static Tcl_EventProc ChanEventProc;
+static Tcl_EventProc SweepEventProc;
+
+/*
+ * QueuePush, QueuePop --
+ *	A channel in a queue holds a reference to itself, which QueuePop hands to its caller.
+ */
+static void
+QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, size_t linkOffset)
+{
+    IocpLink *linkPtr = (IocpLink *)((char *)chanPtr + linkOffset);
+
+    if (linkPtr->linked) {
+	return;
+    }
+    linkPtr->linked = 1;
+    linkPtr->nextPtr = NULL;
+    if (queuePtr->lastPtr != NULL) {
+	((IocpLink *)((char *)queuePtr->lastPtr + linkOffset))->nextPtr = chanPtr;
+    } else {
+	queuePtr->firstPtr = chanPtr;
+    }
+    queuePtr->lastPtr = chanPtr;
+    IocpChanRef(chanPtr);
+}
+
+static IocpChan *
+QueuePop(IocpQueue *queuePtr, size_t linkOffset)
+{
+    IocpChan *chanPtr = queuePtr->firstPtr;
+
+    if (chanPtr != NULL) {
+	IocpLink *linkPtr = (IocpLink *)((char *)chanPtr + linkOffset);
+
+	queuePtr->firstPtr = linkPtr->nextPtr;
+	if (queuePtr->firstPtr == NULL) {
+	    queuePtr->lastPtr = NULL;
+	}
+	linkPtr->linked = 0;
+    }
+    return chanPtr;
+}
+
+static void
+QueueRemove(IocpQueue *queuePtr, IocpChan *chanPtr, size_t linkOffset)
+{
+    IocpQueue kept = {NULL, NULL};
+    IocpChan *otherPtr;
+
+    while ((otherPtr = QueuePop(queuePtr, linkOffset)) != NULL) {
+	if (otherPtr != chanPtr) {
+	    QueuePush(&kept, otherPtr, linkOffset);
+	}
+	IocpChanUnref(otherPtr);
+    }
+    *queuePtr = kept;
+}
+
+static void
+QueueChanEvent(IocpThread *threadPtr, IocpChan *chanPtr)
+{
+    ChanEvent *eventPtr = (ChanEvent *)Tcl_Alloc(sizeof(ChanEvent));
+
+    eventPtr->header.proc = ChanEventProc;
+    eventPtr->chanPtr = chanPtr;
+    chanPtr->eventQueued = 1;
+    IocpChanRef(chanPtr);
+    IOCP_COUNT(threadPtr, eventsQueued, 1);
+    Tcl_QueueEvent(&eventPtr->header, TCL_QUEUE_TAIL);
+}
+
+static void
+QueueSweep(IocpThread *threadPtr)
+{
+    if (!threadPtr->sweepQueued) {
+	SweepEvent *eventPtr = (SweepEvent *)Tcl_Alloc(sizeof(SweepEvent));
+
+	eventPtr->header.proc = SweepEventProc;
+	eventPtr->threadPtr = threadPtr;
+	threadPtr->sweepQueued = 1;
+	Tcl_QueueEvent(&eventPtr->header, TCL_QUEUE_TAIL);
+    }
+}
+
+/*
+ * IocpEventPost --
+ *	The channel has something to tell that is watched for: make an event of it, now or when the
+ *	notifier has been asked again. A listener always waits for that: between two connections,
+ *	timers and files get their turn.
+ */
+void
+IocpEventPost(IocpChan *chanPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+
+    if (chanPtr->eventQueued || threadPtr->exiting) {
+	return;
+    }
+    if (chanPtr->listenerPtr == NULL && IocpNow() < threadPtr->turnEnd) {
+	QueueChanEvent(threadPtr, chanPtr);
+	QueueSweep(threadPtr);
+    } else {
+	QueuePush(&threadPtr->ready, chanPtr, offsetof(IocpChan, readyLink));
+    }
+}
+
+/*
+ * IocpEventDirty --
+ *	The channel may have ops to submit when the turn ends.
+ */
+void
+IocpEventDirty(IocpChan *chanPtr)
+{
+    QueuePush(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyLink));
+    chanPtr->threadPtr->dirtyCount++;
+}
+
+/*
+ * IocpEventFlushDirty --
+ *	Submit what the channels have gathered. A channel that finds the engine busy is dirty again, for
+ *	the next time; hence the list is taken over before.
+ */
+void
+IocpEventFlushDirty(IocpThread *threadPtr)
+{
+    IocpQueue queue = threadPtr->dirty;
+    IocpChan *chanPtr;
+
+    threadPtr->dirty = (IocpQueue){NULL, NULL};
+    threadPtr->dirtyCount = 0;
+    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, dirtyLink))) != NULL) {
+	if (chanPtr->listenerPtr != NULL) {
+	    IocpListenArm(chanPtr);
+	} else {
+	    IocpConnectStart(chanPtr);
+	    IocpSendStart(chanPtr);
+	    IocpRecvArm(chanPtr);
+	}
+	IocpChanTryFinish(chanPtr);
+	IocpChanUnref(chanPtr);
+    }
+}
+
+static int
+IsEventOf(Tcl_Event *eventPtr, void *clientData)
+{
+    if (eventPtr->proc != ChanEventProc || ((ChanEvent *)eventPtr)->chanPtr != clientData) {
+	return 0;
+    }
+    ((ChanEvent *)eventPtr)->chanPtr->eventQueued = 0;
+    IocpChanUnref(clientData);
+    return 1;
+}
+
+/*
+ * IocpEventForget --
+ *	The channel leaves the thread: nothing of it may remain in the thread's queues.
+ */
+void
+IocpEventForget(IocpChan *chanPtr)
+{
+    IocpChanRef(chanPtr);
+    QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyLink));
+    QueueRemove(&chanPtr->threadPtr->ready, chanPtr, offsetof(IocpChan, readyLink));
+    Tcl_DeleteEvents(IsEventOf, chanPtr);
+    IocpChanUnref(chanPtr);
+}
+
+/*
+ * ChanEventProc --
+ *	Tell Tcl of a channel, if there still is something that it watches for.
+ */
+static int
+ChanEventProc(Tcl_Event *eventPtr, int flags)
+{
+    IocpChan *chanPtr = ((ChanEvent *)eventPtr)->chanPtr;
+    int mask;
+
+    if (!(flags & TCL_FILE_EVENTS)) {
+	return 0;
+    }
+    chanPtr->eventQueued = 0;
+    if (chanPtr->channel != NULL) {
+	IocpThread *threadPtr = chanPtr->threadPtr;
+
+	threadPtr->dispatching++;
+	threadPtr->deferEnd = IocpNow() + TURN_NS;
+	mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
+	if (chanPtr->listenerPtr != NULL) {
+	    IocpListenDeliver(chanPtr);
+	} else if (mask != 0) {
+	    Tcl_NotifyChannel(chanPtr->channel, mask);
+	}
+	threadPtr->dispatching--;
+	if (threadPtr->dirtyCount >= DIRTY_MAX) {
+	    IocpThreadReap(threadPtr);
+	}
+    }
+    IocpChanUnref(chanPtr);
+    return 1;
+}
+
+static int
+SweepEventProc(Tcl_Event *eventPtr, int flags)
+{
+    IocpThread *threadPtr = ((SweepEvent *)eventPtr)->threadPtr;
+
+    if (!(flags & TCL_FILE_EVENTS)) {
+	return 0;
+    }
+    threadPtr->sweepQueued = 0;
+    if (IocpNow() < threadPtr->turnEnd) {
+	IocpThreadReap(threadPtr);
+    }
+    return 1;
+}
+
+static void
+SetupProc(void *clientData, int flags)
+{
+    IocpThread *threadPtr = clientData;
+    static const Tcl_Time now = {0, 0};
+    int rounds = 0;
+
+    if (!(flags & TCL_FILE_EVENTS)) {
+	return;
+    }
+    threadPtr->turnEnd = 0;
+    do {
+	IocpThreadReap(threadPtr);
+    } while (threadPtr->dirty.firstPtr != NULL && ++rounds < SETUP_ROUNDS);
+    if (threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1)
+	    || threadPtr->ready.firstPtr != NULL || threadPtr->dirty.firstPtr != NULL
+	    || threadPtr->busyTurns >= BUSY_TURNS_MAX) {
+	Tcl_SetMaxBlockTime(&now);
+    }
+}
+
+static void
+CheckProc(void *clientData, int flags)
+{
+    IocpThread *threadPtr = clientData;
+    IocpQueue queue;
+    IocpChan *chanPtr;
+
+    if (!(flags & TCL_FILE_EVENTS)) {
+	return;
+    }
+    threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
+    if (threadPtr->busyTurns >= BUSY_TURNS_MAX) {
+	threadPtr->busyTurns = 0;
+	return;
+    }
+    threadPtr->turnEnd = IocpNow() + TURN_NS;
+    queue = threadPtr->ready;
+    threadPtr->ready = (IocpQueue){NULL, NULL};
+    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, readyLink))) != NULL) {
+	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
+	    QueueChanEvent(threadPtr, chanPtr);
+	    QueueSweep(threadPtr);
+	}
+	IocpChanUnref(chanPtr);
+    }
+    IocpThreadReap(threadPtr);
+    threadPtr->busyTurns = threadPtr->sweepQueued ? threadPtr->busyTurns + 1 : 0;
+}
+
+static void
+NotifyProc(void *clientData, int mask)
+{
+    IocpThread *threadPtr = clientData;
+
+    (void)mask;
+    threadPtr->enginePtr->typePtr->notifiedProc(threadPtr->enginePtr);
+}
+
+void
+IocpEventSourceNew(IocpThread *threadPtr)
+{
+    Tcl_CreateEventSource(SetupProc, CheckProc, threadPtr);
+    Tcl_CreateFileHandler(threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr),
+	    TCL_READABLE, NotifyProc, threadPtr);
+}
+
+static int
+IsOurEvent(Tcl_Event *eventPtr, void *clientData)
+{
+    (void)clientData;
+    if (eventPtr->proc == ChanEventProc) {
+	((ChanEvent *)eventPtr)->chanPtr->eventQueued = 0;
+	IocpChanUnref(((ChanEvent *)eventPtr)->chanPtr);
+	return 1;
+    }
+    return eventPtr->proc == SweepEventProc;
+}
+
+/*
+ * IocpEventSourceFree --
+ *	The thread ends: no script is told anything any more.
+ */
+void
+IocpEventSourceFree(IocpThread *threadPtr)
+{
+    Tcl_DeleteFileHandler(threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr));
+    Tcl_DeleteEventSource(SetupProc, CheckProc, threadPtr);
+    Tcl_DeleteEvents(IsOurEvent, NULL);
+}

@@ -1,0 +1,317 @@
+/*
+ * iocpInt.h --
+ *	The driver's own structures: who owns them, who may touch them, how they change.
+ *
+ * Threads: a channel, its ops and its thread's IocpThread are used by one thread only, the one whose
+ * Tcl notifier serves the channel. Nothing here is locked. What crosses threads is the counters
+ * (relaxed atomics) and the list of threads (a mutex, iocpStats.c).
+ */
+
+#ifndef IOCP_INT_H
+#define IOCP_INT_H
+
+#include <tcl.h>
+#include "iocpPort.h"
+#include "iocpsock.h"
+#include "engine/engine.h"
+
+#define IOCP_VERSION "3.1"
+
+/* Defaults of the channel options; iocpOption.c documents them. */
+#define IOCP_SENDCAP 20
+#define IOCP_BACKLOG 20
+#define IOCP_LINGER_SECONDS 60
+
+/*
+ * An assertion that stays on in release builds: a driver that goes on with broken state loses data.
+ */
+#define IOCP_ASSERT(condition) \
+    ((condition) ? (void)0 : Tcl_Panic("iocp: %s:%d: %s", __FILE__, __LINE__, #condition))
+
+/*
+ * The counters; see iocp::stats in native/README.md for their meaning. The order is the order in
+ * which they are listed.
+ */
+#define IOCP_STATS(X) \
+    X(socketsOpen) X(channelsOpened) X(accepts) X(acceptErrors) X(acceptsUnreplaced) \
+    X(acceptsDead) X(acceptPauses) X(connects) X(connectErrors) X(resets) X(bytesReceived) \
+    X(bytesSent) X(opsSubmitted) X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(poolBytes) \
+    X(bytesQueued) X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
+
+typedef enum IocpStat {
+#define IOCP_STAT_ENUM(name) IOCP_STAT_##name,
+    IOCP_STATS(IOCP_STAT_ENUM)
+#undef IOCP_STAT_ENUM
+    IOCP_STAT_COUNT
+} IocpStat;
+
+typedef struct IocpChan IocpChan;
+typedef struct IocpThread IocpThread;
+typedef struct IocpListener IocpListener;
+
+/* A queue of channels, linked through the IocpLink that stands for the queue. */
+typedef struct IocpLink {
+    IocpChan *nextPtr;
+    int linked;
+} IocpLink;
+
+typedef struct IocpQueue {
+    IocpChan *firstPtr;
+    IocpChan *lastPtr;
+} IocpQueue;
+
+/*
+ * What the driver knows of one Tcl thread.
+ *
+ * Lifetime: made by the first interpreter of the thread that loads the package, or by the first
+ * channel that is transferred to it. Tcl closes a thread's channels after it has run the thread's
+ * exit handlers, so the structure outlives IocpThreadExit and goes with its last channel
+ * (IocpThreadRelease).
+ */
+struct IocpThread {
+    IocpEngine *enginePtr;
+    IocpChan *chansPtr;		/* All channels of the thread, those that Tcl has closed included. */
+    IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
+    IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
+    int dispatching;		/* > 0 while a script runs that one of our events called. */
+    int busyTurns;		/* Turns in a row that had something to tell. */
+    int sweepQueued;		/* A sweep event is in Tcl's queue. */
+    int exiting;		/* The thread's exit handlers have run: nothing is deferred any more. */
+    uint64_t exitStart;		/* Since then, for -linger. */
+    uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
+    uint64_t deferEnd;		/* Until then ops of the running script may wait for the sweep. */
+    int dirtyCount;		/* About as many channels are dirty. */
+    int closingCount;		/* Channels that Tcl has closed and that still have to send. */
+    Tcl_TimerToken lingerTimer;	/* Runs while closingCount > 0. */
+    Tcl_TimerToken retryTimer;	/* Runs while sends wait after -ENOBUFS, accepts after -EMFILE. */
+    _Atomic uint64_t stats[IOCP_STAT_COUNT];
+    IocpThread *nextThreadPtr;	/* List of all threads, under its mutex. */
+};
+
+/*
+ * IocpChan.state of a connection, and the procedure that makes each move:
+ *
+ *	CONNECTING -> OPEN	IocpConnectDone
+ *	CONNECTING -> FAILED	IocpConnectDone, when no address is left
+ *	any -> CLOSING		IocpChanClose; Tcl knows the channel no longer
+ *	CLOSING -> CLOSED	IocpChanTryFinish: no op in flight and nothing left to send
+ *
+ * A listener is LISTENING until it is CLOSING.
+ */
+typedef enum IocpState {
+    IOCP_CONNECTING,
+    IOCP_OPEN,
+    IOCP_FAILED,
+    IOCP_LISTENING,
+    IOCP_CLOSING,
+    IOCP_CLOSED
+} IocpState;
+
+/* IocpChan.flags */
+#define IOCP_CHANF_NONBLOCKING 1	/* -blocking 0 */
+#define IOCP_CHANF_EOF 2		/* Nothing more will be received. */
+#define IOCP_CHANF_RESET 4		/* The peer has reset the connection. */
+#define IOCP_CHANF_RECV_WANTED 8	/* A read found nothing: receive without being watched. */
+#define IOCP_CHANF_RECV_FULL 16		/* The last receive filled its buffers: expect more. */
+#define IOCP_CHANF_NO_POOL 32		/* The pool was empty: use a buffer of its own once. */
+#define IOCP_CHANF_SHUT_PENDING 64	/* Shut the write side down when all is sent. */
+#define IOCP_CHANF_SHUT_WRITE 128	/* The write side is shut down, or will be. */
+#define IOCP_CHANF_TCL_CLOSING 256	/* Tcl has begun to close: no transfer to another thread. */
+#define IOCP_CHANF_DETACHED 512		/* Between two threads. */
+#define IOCP_CHANF_ABORT 1024		/* Give up what is unsent. */
+
+typedef enum IocpRecvMode {
+    IOCP_RECV_ZERO_BYTE,	/* Interest only; the buffer comes from the pool with the data. */
+    IOCP_RECV_FLOW_CONTROLLED,	/* One receive of -buffersize, posted again as the script reads. */
+    IOCP_RECV_BURST		/* As many buffers as the load fills, up to recvCap. */
+} IocpRecvMode;
+
+/* What a listener hands on to the connections that it accepts. */
+typedef struct IocpSettings {
+    IocpRecvMode recvMode;
+    int recvCap;		/* Burst-detection: buffers posted at most. */
+    int recvBufCap;		/* Burst-detection: unread buffers at most. */
+    int sendCap;		/* Buffers accepted for sending at most. */
+    int lingerSeconds;		/* How long a closed channel may go on sending. */
+} IocpSettings;
+
+/* An open client's way through its addresses; freed when the connection is made or has failed. */
+typedef struct IocpConnect {
+    struct addrinfo *remotePtr, *remoteNextPtr;
+    struct addrinfo *localPtr, *localNextPtr;	/* NULL: the kernel chooses. */
+    int error;			/* errno of the last attempt. */
+    IocpOp op;
+} IocpConnect;
+
+/*
+ * A connection or a listener.
+ *
+ * Owners hold references (refCount), and the last one frees it: Tcl's channel (until IocpChanClose
+ * is done with it), each op in flight, each Tcl event in the queue, and each caller that has to look
+ * at it after something that may close it. The descriptor lives until IocpChanTryFinish.
+ */
+struct IocpChan {
+    Tcl_Channel channel;	/* NULL once Tcl has closed it. */
+    IocpThread *threadPtr;
+    IocpChan *nextPtr, *prevPtr;	/* IocpThread.chansPtr */
+    IocpLink dirtyLink, readyLink;
+    IocpState state;
+    unsigned flags;
+    int refCount;
+    int eventQueued;		/* Its event is in Tcl's queue; holds a reference. */
+    int watchMask;		/* What Tcl asks to be told. */
+    int inFlight;		/* Ops of it in flight. */
+    int waits;			/* Nothing is submitted before the retry timer has run. */
+    int error;			/* Last errno of the connection, for -errorcode. */
+    int errorUnread;		/* ... and -error has not told it yet. */
+    uint64_t lingerEnd;		/* When a CLOSING channel gives up. */
+    IocpSettings settings;
+    IocpHandle handle;
+    IocpConnect *connectPtr;
+    IocpListener *listenerPtr;	/* NULL for a connection. */
+    /* Receiving (iocpRecv.c): what is received and not read, oldest first. */
+    IocpOp recvOp;
+    IocpBuf *recvFirstPtr, *recvLastPtr;
+    int recvCount;		/* Buffers in that chain. */
+    int recvDepth;		/* Burst-detection: buffers to post next. */
+    int recvError;		/* errno to tell once all data is read, or 0. */
+    /* Sending (iocpSend.c): what is accepted and not sent, oldest first. */
+    IocpOp sendOp;
+    IocpBuf *sendFirstPtr, *sendLastPtr;
+    int sendCount;		/* Buffers in that chain; the first sendOp.bufCount are in flight. */
+    int sendError;		/* errno of a failed send, or 0. Nothing is accepted after it. */
+    int sendErrorUntold;	/* No write has returned it yet. */
+};
+
+/* One socket of a listener (there is one for each address family). */
+typedef struct IocpAcceptor {
+    IocpChan *chanPtr;
+    IocpHandle handle;
+    IocpOp op;
+} IocpAcceptor;
+
+typedef struct IocpAccepted {
+    struct IocpAccepted *nextPtr;
+    IocpSocket fd;
+} IocpAccepted;
+
+struct IocpListener {
+    Tcl_TcpAcceptProc *acceptProc;
+    void *acceptData;		/* Belongs to whoever opened the listener. */
+    int backlog;		/* Connections accepted ahead of the script at most. */
+    IocpAccepted *firstPtr, *lastPtr;	/* Accepted and not delivered. */
+    int acceptedCount;
+    int acceptorCount;		/* Sockets that are open. */
+    int acceptorMax;		/* Sockets that there is room for. */
+    IocpAcceptor acceptors[];	/* As many as addresses are bound. */
+};
+
+/* iocpBuf.c */
+void *IocpAlloc(IocpThread *threadPtr, size_t size);
+void IocpFree(IocpThread *threadPtr, void *memory, size_t size);
+IocpBuf *IocpBufNew(IocpThread *threadPtr, size_t size);
+void IocpBufFree(IocpThread *threadPtr, IocpBuf *bufPtr);
+void IocpBufFreeChain(IocpThread *threadPtr, IocpBuf *bufPtr);
+
+/* iocpStats.c */
+#define IOCP_COUNT(threadPtr, name, n) IOCP_ADD((threadPtr)->stats[IOCP_STAT_##name], n)
+void IocpStatsAddThread(IocpThread *threadPtr);
+void IocpStatsRemoveThread(IocpThread *threadPtr);
+Tcl_ObjCmdProc IocpStatsObjCmd;
+Tcl_ObjCmdProc IocpStatsDictObjCmd;
+
+/* iocpThread.c */
+IocpThread *IocpThreadGet(char *reason, size_t size);
+void IocpThreadRelease(IocpThread *threadPtr);
+void IocpThreadReap(IocpThread *threadPtr);
+void IocpThreadWait(IocpThread *threadPtr, int timeoutMs);
+int IocpThreadMayDefer(IocpThread *threadPtr);
+void IocpThreadRetryLater(IocpThread *threadPtr);
+void IocpThreadLinger(IocpThread *threadPtr);
+int IocpThreadDrain(IocpThread *threadPtr, int timeoutMs);
+uint64_t IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds);
+int IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr);
+void IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr);
+
+/* iocpEvent.c */
+void IocpEventSourceNew(IocpThread *threadPtr);
+void IocpEventSourceFree(IocpThread *threadPtr);
+void IocpEventPost(IocpChan *chanPtr);
+void IocpEventForget(IocpChan *chanPtr);
+void IocpEventDirty(IocpChan *chanPtr);
+void IocpEventFlushDirty(IocpThread *threadPtr);
+
+/* iocpChan.c */
+extern const Tcl_ChannelType iocpChannelType;
+IocpChan *IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state);
+int IocpChanCreate(Tcl_Interp *interp, IocpChan *chanPtr, int mode);
+void IocpChanRef(IocpChan *chanPtr);
+void IocpChanUnref(IocpChan *chanPtr);
+int IocpChanReady(const IocpChan *chanPtr);
+void IocpChanError(IocpChan *chanPtr, int error);
+void IocpChanTryFinish(IocpChan *chanPtr);
+void IocpChanAbort(IocpChan *chanPtr);
+int IocpChanClose(IocpChan *chanPtr);
+
+/* iocpRecv.c */
+int IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr);
+void IocpRecvArm(IocpChan *chanPtr);
+void IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+void IocpRecvDiscard(IocpChan *chanPtr);
+void IocpRecvDetachPool(IocpChan *chanPtr);
+
+/* iocpSend.c */
+int IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr);
+void IocpSendStart(IocpChan *chanPtr);
+void IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+void IocpSendDiscard(IocpChan *chanPtr);
+void IocpSendShutdown(IocpChan *chanPtr);
+
+/* iocpConnect.c */
+Tcl_Channel IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myaddr,
+	int myport, int async);
+int IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr);
+void IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+void IocpConnectStart(IocpChan *chanPtr);
+void IocpConnectAgain(IocpChan *chanPtr);
+void IocpConnectFree(IocpChan *chanPtr);
+
+/* iocpListen.c */
+Tcl_Channel IocpOpenServer(Tcl_Interp *interp, int port, const char *host,
+	Tcl_TcpAcceptProc *acceptProc, void *acceptData);
+void IocpListenArm(IocpChan *chanPtr);
+void IocpListenDeliver(IocpChan *chanPtr);
+void IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr);
+void IocpListenClose(IocpChan *chanPtr);
+void IocpListenFree(IocpChan *chanPtr);
+
+/* iocpAddr.c */
+int IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
+	struct addrinfo **listPtrPtr);
+int IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr);
+void IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrPtr,
+	socklen_t length);
+IocpSocket IocpSocketNew(IocpThread *threadPtr, int family);
+IocpSocket IocpSocketRaise(IocpSocket fd);
+void IocpOpenError(Tcl_Interp *interp, int error);
+
+/* iocpOption.c */
+Tcl_DriverSetOptionProc IocpSetOption;
+Tcl_DriverGetOptionProc IocpGetOption;
+void IocpSettingsInit(IocpSettings *settingsPtr);
+
+/* iocpCmd.c */
+Tcl_ObjCmdProc IocpSocketObjCmd;
+Tcl_ObjCmdProc IocpEngineObjCmd;
+Tcl_ObjCmdProc IocpEnginesObjCmd;
+
+/* iocpTest.c */
+#ifdef IOCP_TESTING
+int IocpTestOutOfMemory(void);
+Tcl_ObjCmdProc IocpTestObjCmd;
+#   define IOCP_OUT_OF_MEMORY() IocpTestOutOfMemory()
+#else
+#   define IOCP_OUT_OF_MEMORY() 0
+#endif
+
+#endif /* IOCP_INT_H */

@@ -1,0 +1,317 @@
+/*
+ * iocpListen.c --
+ *	Listeners: one multishot accept for each address; what is accepted waits in a queue and goes to
+ *	the accept procedure one connection for each event, so that other events get their turn.
+ *
+ *	Accepting stops when -backlog connections wait for the script and resumes when half of them are
+ *	taken; the kernel's queue holds the rest. It pauses when descriptors or memory run out.
+ */
+
+#include "iocpInt.h"
+
+/*
+ * IocpListenArm --
+ *	Accept, unless enough is accepted already.
+ */
+void
+IocpListenArm(IocpChan *chanPtr)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+
+    if (chanPtr->state != IOCP_LISTENING || chanPtr->waits || (chanPtr->flags & IOCP_CHANF_DETACHED)
+	    || listenerPtr->acceptedCount > listenerPtr->backlog / 2) {
+	return;
+    }
+    for (int i = 0; i < listenerPtr->acceptorCount; i++) {
+	if (!listenerPtr->acceptors[i].op.inFlight) {
+	    IocpOpSubmit(chanPtr, &listenerPtr->acceptors[i].op);
+	}
+    }
+}
+
+/*
+ * IocpListenDone --
+ *	A connection is accepted, or accepting has failed.
+ */
+void
+IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
+{
+    IocpChan *chanPtr = acceptorPtr->chanPtr;
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    IocpAccepted *acceptedPtr;
+
+    if (compPtr->result >= 0) {
+	IocpSocket fd = IocpSocketRaise(compPtr->result);
+
+	acceptedPtr = chanPtr->state == IOCP_LISTENING
+		? IocpAlloc(threadPtr, sizeof(IocpAccepted)) : NULL;
+	if (acceptedPtr == NULL) {
+	    close(fd);
+	    return;
+	}
+	acceptedPtr->fd = fd;
+	if (listenerPtr->lastPtr != NULL) {
+	    listenerPtr->lastPtr->nextPtr = acceptedPtr;
+	} else {
+	    listenerPtr->firstPtr = acceptedPtr;
+	}
+	listenerPtr->lastPtr = acceptedPtr;
+	if (++listenerPtr->acceptedCount >= listenerPtr->backlog) {
+	    IocpOpCancel(chanPtr, &acceptorPtr->op);
+	}
+	IocpEventPost(chanPtr);
+    }
+    if (chanPtr->state != IOCP_LISTENING || (compPtr->flags & IOCP_COMPF_MORE)) {
+	return;
+    }
+    switch (compPtr->result) {
+    case -EMFILE:
+    case -ENFILE:
+    case -ENOBUFS:
+    case -ENOMEM:
+	IOCP_COUNT(threadPtr, acceptPauses, 1);
+	chanPtr->waits = 1;
+	IocpThreadRetryLater(threadPtr);
+	break;
+    default:
+	/*
+	 * What remains is the fault of a peer that has gone again, or of the network on its way: as
+	 * accept(2) advises, go on.
+	 */
+	if (compPtr->result < 0 && compPtr->result != -ECANCELED) {
+	    IOCP_COUNT(threadPtr, acceptErrors, 1);
+	}
+	IocpEventDirty(chanPtr);
+	break;
+    }
+}
+
+static IocpSocket
+TakeAccepted(IocpChan *chanPtr)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    IocpAccepted *acceptedPtr = listenerPtr->firstPtr;
+    IocpSocket fd;
+
+    if (acceptedPtr == NULL) {
+	return IOCP_NO_SOCKET;
+    }
+    fd = acceptedPtr->fd;
+    listenerPtr->firstPtr = acceptedPtr->nextPtr;
+    if (listenerPtr->firstPtr == NULL) {
+	listenerPtr->lastPtr = NULL;
+    }
+    listenerPtr->acceptedCount--;
+    IocpFree(chanPtr->threadPtr, acceptedPtr, sizeof(IocpAccepted));
+    return fd;
+}
+
+/*
+ * IocpListenDeliver --
+ *	Hand one connection to the accept procedure. Connections that were reset before anybody took them
+ *	are dropped and counted: no script can do anything with them but log an error.
+ */
+void
+IocpListenDeliver(IocpChan *chanPtr)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    IocpSockaddr addr;
+    socklen_t length;
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    IocpChan *newPtr;
+    IocpSocket fd;
+
+    IocpEventDirty(chanPtr);	/* Accepting may resume when some are taken. */
+    for (;;) {
+	fd = TakeAccepted(chanPtr);
+	if (fd == IOCP_NO_SOCKET) {
+	    return;
+	}
+	length = sizeof(addr);
+	if (getpeername(fd, &addr.sa, &length) == 0) {
+	    break;
+	}
+	close(fd);
+	IOCP_COUNT(threadPtr, acceptsDead, 1);
+    }
+
+    /*
+     * Before the script, which may enter the event loop, or close the listener.
+     */
+
+    if (listenerPtr->firstPtr != NULL) {
+	IocpEventPost(chanPtr);
+    }
+    newPtr = IocpChanNew(threadPtr, fd, IOCP_OPEN);
+    if (newPtr == NULL) {
+	close(fd);
+	IOCP_COUNT(threadPtr, acceptErrors, 1);
+    } else if (IocpChanCreate(NULL, newPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK) {
+	newPtr->settings = chanPtr->settings;
+	IOCP_COUNT(threadPtr, accepts, 1);
+	getnameinfo(&addr.sa, length, host, sizeof(host), port, sizeof(port),
+		NI_NUMERICHOST | NI_NUMERICSERV);
+	listenerPtr->acceptProc(listenerPtr->acceptData, newPtr->channel, host, atoi(port));
+    }
+}
+
+/*
+ * IocpListenClose --
+ *	The listener is being closed: so is what nobody took.
+ */
+void
+IocpListenClose(IocpChan *chanPtr)
+{
+    IocpSocket fd;
+
+    while ((fd = TakeAccepted(chanPtr)) != IOCP_NO_SOCKET) {
+	close(fd);
+    }
+}
+
+/*
+ * IocpListenFree --
+ *	No accept is in flight any more: close the listening sockets.
+ */
+void
+IocpListenFree(IocpChan *chanPtr)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+
+    for (int i = 0; i < listenerPtr->acceptorCount; i++) {
+	enginePtr->typePtr->detachProc(enginePtr, &listenerPtr->acceptors[i].handle);
+	close(listenerPtr->acceptors[i].handle.fd);
+    }
+    IocpFree(chanPtr->threadPtr, listenerPtr, sizeof(IocpListener)
+	    + (size_t)listenerPtr->acceptorMax * sizeof(IocpAcceptor));
+    chanPtr->listenerPtr = NULL;
+}
+
+/*
+ * How far the opening of an address came; the error of the one that came farthest is told.
+ */
+typedef enum Stage { STAGE_SOCKET, STAGE_BIND, STAGE_LISTEN, STAGE_DONE } Stage;
+
+/*
+ * OpenAddress --
+ *	A listening socket on one address. *portPtr is the port that port 0 got for an earlier address, or
+ *	0; the first one sets it.
+ * Results:
+ *	STAGE_DONE and *fdPtr; or the stage that failed, with errno.
+ */
+static Stage
+OpenAddress(IocpThread *threadPtr, struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
+{
+    struct sockaddr_in *sa4Ptr = (struct sockaddr_in *)(void *)addrPtr->ai_addr;
+    IocpSocket fd = IocpSocketNew(threadPtr, addrPtr->ai_family);
+    IocpSockaddr name;
+    socklen_t length = sizeof(name);
+    Stage stage = STAGE_DONE;
+    int on = 1;
+
+    if (fd == IOCP_NO_SOCKET) {
+	return STAGE_SOCKET;
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (addrPtr->ai_family == AF_INET6) {
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    }
+    if (sa4Ptr->sin_port == 0 && *portPtr != 0) {
+	sa4Ptr->sin_port = htons((uint16_t)*portPtr);	/* At the same place for both families. */
+    }
+    if (bind(fd, addrPtr->ai_addr, addrPtr->ai_addrlen) < 0) {
+	stage = STAGE_BIND;
+    } else if (listen(fd, SOMAXCONN) < 0) {
+	stage = STAGE_LISTEN;
+    } else if (*portPtr == 0 && getsockname(fd, &name.sa, &length) == 0) {
+	*portPtr = ntohs(name.sa4.sin_port);
+    }
+    if (stage != STAGE_DONE) {
+	int error = errno;
+
+	close(fd);
+	errno = error;
+	return stage;
+    }
+    *fdPtr = fd;
+    return STAGE_DONE;
+}
+
+/*
+ * IocpOpenServer --
+ *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this machine, IPv4
+ *	and IPv6 under one port). acceptProc is called from the event loop with each connection.
+ * Results:
+ *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
+ */
+Tcl_Channel
+IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc *acceptProc,
+	void *acceptData)
+{
+    char reason[256];
+    IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+    struct addrinfo *listPtr;
+    IocpListener *listenerPtr;
+    IocpChan *chanPtr;
+    Stage farthest = STAGE_SOCKET;
+    int count = 0, error = 0;
+
+    if (threadPtr == NULL) {
+	if (interp != NULL) {
+	    Tcl_SetObjResult(interp, Tcl_NewStringObj(reason, -1));
+	}
+	return NULL;
+    }
+    if (IocpAddrResolve(interp, host, port, 1, &listPtr) != TCL_OK) {
+	return NULL;
+    }
+    for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+	count++;
+    }
+    chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_LISTENING);
+    listenerPtr = chanPtr == NULL ? NULL : IocpAlloc(threadPtr,
+	    sizeof(IocpListener) + (size_t)count * sizeof(IocpAcceptor));
+    if (listenerPtr == NULL) {
+	error = ENOMEM;
+    } else {
+	chanPtr->listenerPtr = listenerPtr;
+	listenerPtr->acceptProc = acceptProc;
+	listenerPtr->acceptData = acceptData;
+	listenerPtr->backlog = IOCP_BACKLOG;
+	listenerPtr->acceptorMax = count;
+	for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+	    IocpAcceptor *acceptorPtr = &listenerPtr->acceptors[listenerPtr->acceptorCount];
+	    Stage stage = OpenAddress(threadPtr, addrPtr, &port, &acceptorPtr->handle.fd);
+
+	    if (stage == STAGE_DONE) {
+		acceptorPtr->chanPtr = chanPtr;
+		acceptorPtr->op = (IocpOp){
+		    .kind = IOCP_OP_ACCEPT, .ownerPtr = acceptorPtr,
+		    .handlePtr = &acceptorPtr->handle
+		};
+		threadPtr->enginePtr->typePtr->attachProc(threadPtr->enginePtr,
+			&acceptorPtr->handle);
+		listenerPtr->acceptorCount++;
+	    } else if (error == 0 || stage > farthest) {
+		farthest = stage;
+		error = errno;
+	    }
+	}
+    }
+    freeaddrinfo(listPtr);
+    if (listenerPtr == NULL || listenerPtr->acceptorCount == 0) {
+	if (chanPtr != NULL) {
+	    IocpChanClose(chanPtr);
+	}
+	IocpOpenError(interp, error);
+	return NULL;
+    }
+    if (IocpChanCreate(interp, chanPtr, 0) != TCL_OK) {
+	return NULL;
+    }
+    IocpEventDirty(chanPtr);
+    return chanPtr->channel;
+}

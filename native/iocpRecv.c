@@ -1,0 +1,331 @@
+/*
+ * iocpRecv.c --
+ *	Receiving: what is posted to the engine in each of the three modes, and the queue of received
+ *	buffers from which Tcl reads.
+ *
+ *	At most one receive is in flight for a channel, so that order is certain; burst-detection gives it
+ *	several buffers. Whatever the mode, received buffers join one queue, so switching modes on a live
+ *	channel loses and reorders nothing.
+ *
+ *	mode			posted when			buffers
+ *	zero-byte		the script waits for data	one of the pool, when data is there
+ *	flow-controlled		all received data is read	one of -buffersize
+ *	burst-detection		fewer than bufcap are unread	1..cap of -buffersize: one more each time the
+ *								last receive filled all of them, and one again
+ *								when it did not fill the first
+ */
+
+#include "iocpInt.h"
+
+#define ASK_MAX 4
+
+static size_t
+ChunkSize(IocpChan *chanPtr)
+{
+    int size = chanPtr->channel != NULL ? Tcl_GetChannelBufferSize(chanPtr->channel) : 0;
+
+    return size > 0 ? (size_t)size : 4096;
+}
+
+/*
+ * BuffersToPost --
+ *	How many buffers of its own the next receive gets: 0, no receive; -1, one of the pool.
+ */
+static int
+BuffersToPost(IocpChan *chanPtr)
+{
+    const IocpSettings *settingsPtr = &chanPtr->settings;
+    int room;
+
+    switch (settingsPtr->recvMode) {
+    case IOCP_RECV_ZERO_BYTE:
+	if (chanPtr->recvFirstPtr != NULL || !((chanPtr->watchMask & TCL_READABLE)
+		|| (chanPtr->flags & IOCP_CHANF_RECV_WANTED))) {
+	    return 0;
+	}
+	return (chanPtr->flags & IOCP_CHANF_NO_POOL) ? 1 : -1;
+    case IOCP_RECV_FLOW_CONTROLLED:
+	return chanPtr->recvFirstPtr == NULL;
+    case IOCP_RECV_BURST:
+	room = settingsPtr->recvBufCap - chanPtr->recvCount;
+	if (chanPtr->recvDepth > settingsPtr->recvCap) {
+	    chanPtr->recvDepth = settingsPtr->recvCap;
+	}
+	return room < chanPtr->recvDepth ? (room > 0 ? room : 0) : chanPtr->recvDepth;
+    }
+    return 0;
+}
+
+/*
+ * IocpRecvArm --
+ *	Post a receive if the mode calls for one now.
+ */
+void
+IocpRecvArm(IocpChan *chanPtr)
+{
+    IocpOp *opPtr = &chanPtr->recvOp;
+    int count;
+
+    if (chanPtr->state != IOCP_OPEN || opPtr->inFlight || chanPtr->recvError != 0 || chanPtr->waits
+	    || (chanPtr->flags & (IOCP_CHANF_EOF | IOCP_CHANF_DETACHED))) {
+	return;
+    }
+    count = BuffersToPost(chanPtr);
+    if (count == 0) {
+	return;
+    }
+    opPtr->bufPtr = NULL;
+    opPtr->bufCount = 0;
+    for (; opPtr->bufCount < count; opPtr->bufCount++) {
+	IocpBuf *bufPtr = IocpBufNew(chanPtr->threadPtr, ChunkSize(chanPtr));
+
+	if (bufPtr == NULL) {
+	    break;
+	}
+	bufPtr->nextPtr = opPtr->bufPtr;
+	opPtr->bufPtr = bufPtr;
+    }
+    if (count > 0 && opPtr->bufCount == 0) {
+	chanPtr->waits = 1;
+	IocpThreadRetryLater(chanPtr->threadPtr);
+	return;
+    }
+    opPtr->flags = (chanPtr->flags & IOCP_CHANF_RECV_FULL) ? 0 : IOCP_OPF_EXPECT_WAIT;
+    if (!IocpOpSubmit(chanPtr, opPtr)) {
+	IocpBufFreeChain(chanPtr->threadPtr, opPtr->bufPtr);
+	opPtr->bufPtr = NULL;
+    }
+}
+
+static void
+Append(IocpChan *chanPtr, IocpBuf *bufPtr)
+{
+    bufPtr->nextPtr = NULL;
+    if (chanPtr->recvLastPtr != NULL) {
+	chanPtr->recvLastPtr->nextPtr = bufPtr;
+    } else {
+	chanPtr->recvFirstPtr = bufPtr;
+    }
+    chanPtr->recvLastPtr = bufPtr;
+    chanPtr->recvCount++;
+}
+
+/*
+ * TakeIn --
+ *	Put the received bytes into the queue: the pool buffer that they came in, or as many of the op's
+ *	own buffers as they fill.
+ */
+static void
+TakeIn(IocpChan *chanPtr, const IocpCompletion *compPtr)
+{
+    IocpOp *opPtr = &chanPtr->recvOp;
+    IocpBuf *bufPtr = compPtr->bufPtr != NULL ? compPtr->bufPtr : opPtr->bufPtr;
+    size_t left = (size_t)compPtr->result;
+    int filled = 0;
+    int full;
+
+    IOCP_COUNT(chanPtr->threadPtr, bytesReceived, left);
+    while (left > 0) {
+	IocpBuf *nextPtr = bufPtr->nextPtr;
+	size_t part = left < bufPtr->size ? left : bufPtr->size;
+
+	bufPtr->start = 0;
+	bufPtr->end = part;
+	filled += part == bufPtr->size;
+	left -= part;
+	Append(chanPtr, bufPtr);
+	bufPtr = nextPtr;
+    }
+    if (compPtr->bufPtr == NULL) {
+	opPtr->bufPtr = bufPtr;
+    }
+    full = compPtr->bufPtr != NULL ? filled > 0 : filled == opPtr->bufCount;
+    if (full || (compPtr->flags & IOCP_COMPF_MORE_DATA)) {
+	chanPtr->flags |= IOCP_CHANF_RECV_FULL;
+    } else {
+	chanPtr->flags &= ~(unsigned)IOCP_CHANF_RECV_FULL;
+    }
+    if (full) {
+	chanPtr->recvDepth++;
+    } else if (filled == 0) {
+	chanPtr->recvDepth = 1;
+    }
+}
+
+/*
+ * IocpRecvDone --
+ *	A receive is complete.
+ */
+void
+IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
+{
+    IocpOp *opPtr = &chanPtr->recvOp;
+    int error = compPtr->result < 0 ? -compPtr->result : 0;
+
+    if (chanPtr->state == IOCP_OPEN && compPtr->result > 0) {
+	chanPtr->flags &= ~(unsigned)(IOCP_CHANF_RECV_WANTED | IOCP_CHANF_NO_POOL);
+	TakeIn(chanPtr, compPtr);
+    } else if (compPtr->bufPtr != NULL) {
+	IocpBufFree(chanPtr->threadPtr, compPtr->bufPtr);
+    }
+    IocpBufFreeChain(chanPtr->threadPtr, opPtr->bufPtr);
+    opPtr->bufPtr = NULL;
+    if (chanPtr->state != IOCP_OPEN || error == ECANCELED) {
+	return;
+    }
+    switch (error) {
+    case 0:
+	if (compPtr->result == 0) {
+	    chanPtr->flags |= IOCP_CHANF_EOF;
+	} else {
+	    IocpEventDirty(chanPtr);
+	}
+	break;
+    case ENOBUFS:
+	/*
+	 * The pool has reached its limit: receive into a buffer of the channel's own.
+	 */
+	chanPtr->flags |= IOCP_CHANF_NO_POOL;
+	IocpEventDirty(chanPtr);
+	return;
+    case EAGAIN:
+    case EINTR:
+	IocpEventDirty(chanPtr);
+	return;
+    case ENOMEM:
+	chanPtr->waits = 1;
+	IocpThreadRetryLater(chanPtr->threadPtr);
+	return;
+    default:
+	/*
+	 * A reset is the end of the data, as in the core's driver; IocpChanError sets EOF.
+	 */
+	IocpChanError(chanPtr, error);
+	if (error != ECONNRESET) {
+	    chanPtr->recvError = error;
+	}
+	break;
+    }
+    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
+	IocpEventPost(chanPtr);
+    }
+}
+
+static int
+Take(IocpChan *chanPtr, char *buf, int room)
+{
+    int taken = 0;
+
+    while (taken < room && chanPtr->recvFirstPtr != NULL) {
+	IocpBuf *bufPtr = chanPtr->recvFirstPtr;
+	size_t part = bufPtr->end - bufPtr->start;
+
+	if (part > (size_t)(room - taken)) {
+	    part = (size_t)(room - taken);
+	}
+	memcpy(buf + taken, bufPtr->data + bufPtr->start, part);
+	bufPtr->start += part;
+	taken += (int)part;
+	if (bufPtr->start == bufPtr->end) {
+	    chanPtr->recvFirstPtr = bufPtr->nextPtr;
+	    if (chanPtr->recvFirstPtr == NULL) {
+		chanPtr->recvLastPtr = NULL;
+	    }
+	    chanPtr->recvCount--;
+	    IocpBufFree(chanPtr->threadPtr, bufPtr);
+	}
+    }
+    return taken;
+}
+
+/*
+ * IocpRecvRead --
+ *	Give Tcl what is received. A blocking channel waits for the first byte by driving the engine;
+ *	what completes for other channels meanwhile is queued for the event loop.
+ * Results:
+ *	Bytes; 0 at the end of the data; -1 and *errorCodePtr, EAGAIN among others.
+ */
+int
+IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    int asked = 0;
+
+    for (;;) {
+	int taken = Take(chanPtr, buf, toRead);
+
+	if (taken > 0) {
+	    if (chanPtr->recvFirstPtr == NULL || chanPtr->settings.recvMode == IOCP_RECV_BURST) {
+		IocpEventDirty(chanPtr);
+	    }
+	    return taken;
+	}
+	if (chanPtr->recvError != 0) {
+	    *errorCodePtr = chanPtr->recvError;
+	    chanPtr->recvError = 0;
+	    chanPtr->flags |= IOCP_CHANF_EOF;
+	    return -1;
+	}
+	if (chanPtr->flags & IOCP_CHANF_EOF) {
+	    return 0;
+	}
+	if (!chanPtr->recvOp.inFlight) {
+	    chanPtr->flags |= IOCP_CHANF_RECV_WANTED;
+	    IocpEventDirty(chanPtr);
+	}
+	if (chanPtr->flags & IOCP_CHANF_NONBLOCKING) {
+	    /*
+	     * An interrupted or refused receive is asked again: what lies in the socket is to be found.
+	     */
+
+	    if (IocpThreadMayDefer(threadPtr) || asked == ASK_MAX
+		    || (asked > 0 && chanPtr->recvOp.inFlight)) {
+		*errorCodePtr = EAGAIN;
+		return -1;
+	    }
+	    asked++;
+	    IocpThreadReap(threadPtr);
+	} else {
+	    IocpThreadWait(threadPtr, -1);
+	}
+    }
+}
+
+void
+IocpRecvDiscard(IocpChan *chanPtr)
+{
+    IocpBufFreeChain(chanPtr->threadPtr, chanPtr->recvFirstPtr);
+    chanPtr->recvFirstPtr = chanPtr->recvLastPtr = NULL;
+    chanPtr->recvCount = 0;
+}
+
+/*
+ * IocpRecvDetachPool --
+ *	The channel leaves its engine: move what lies in the engine's pool into memory of its own.
+ */
+void
+IocpRecvDetachPool(IocpChan *chanPtr)
+{
+    IocpBuf *bufPtr = chanPtr->recvFirstPtr;
+
+    chanPtr->recvFirstPtr = chanPtr->recvLastPtr = NULL;
+    chanPtr->recvCount = 0;
+    while (bufPtr != NULL) {
+	IocpBuf *nextPtr = bufPtr->nextPtr;
+
+	if (bufPtr->poolId >= 0) {
+	    size_t size = bufPtr->end - bufPtr->start;
+	    IocpBuf *copyPtr = IocpBufNew(chanPtr->threadPtr, size);
+
+	    if (copyPtr == NULL) {
+		Tcl_Panic("unable to alloc %lu bytes", (unsigned long)size);
+	    }
+	    memcpy(copyPtr->data, bufPtr->data + bufPtr->start, size);
+	    copyPtr->end = size;
+	    IocpBufFree(chanPtr->threadPtr, bufPtr);
+	    bufPtr = copyPtr;
+	}
+	Append(chanPtr, bufPtr);
+	bufPtr = nextPtr;
+    }
+}

@@ -1,0 +1,236 @@
+/*
+ * iocpSend.c --
+ *	Sending: a queue of at most -sendcap buffers, one vectored send in flight.
+ *
+ *	What is written while a send is in flight, or in the same turn of the event loop, goes out together
+ *	as the next one: a header and the start of its file share a segment, so Nagle's algorithm has
+ *	nothing to hold back.
+ */
+
+#include "iocpInt.h"
+
+#define SEND_BUFS_MAX 64	/* Buffers of one send. */
+
+/*
+ * IocpSendStart --
+ *	Send what is queued, unless a send is in flight already.
+ */
+void
+IocpSendStart(IocpChan *chanPtr)
+{
+    IocpOp *opPtr = &chanPtr->sendOp;
+
+    if (chanPtr->sendFirstPtr == NULL || opPtr->inFlight || chanPtr->waits
+	    || chanPtr->sendError != 0
+	    || (chanPtr->flags & (IOCP_CHANF_ABORT | IOCP_CHANF_DETACHED))) {
+	return;
+    }
+    opPtr->bufPtr = chanPtr->sendFirstPtr;
+    opPtr->bufCount = chanPtr->sendCount < SEND_BUFS_MAX ? chanPtr->sendCount : SEND_BUFS_MAX;
+    IocpOpSubmit(chanPtr, opPtr);
+}
+
+static void
+ShutdownNow(IocpChan *chanPtr)
+{
+    chanPtr->flags &= ~(unsigned)IOCP_CHANF_SHUT_PENDING;
+    shutdown(chanPtr->handle.fd, SHUT_WR);
+}
+
+/*
+ * Consume --
+ *	size bytes are in the kernel.
+ */
+static void
+Consume(IocpChan *chanPtr, size_t size)
+{
+    IOCP_COUNT(chanPtr->threadPtr, bytesSent, size);
+    while (size > 0) {
+	IocpBuf *bufPtr = chanPtr->sendFirstPtr;
+	size_t part = bufPtr->end - bufPtr->start;
+
+	if (part > size) {
+	    bufPtr->start += size;
+	    return;
+	}
+	size -= part;
+	chanPtr->sendFirstPtr = bufPtr->nextPtr;
+	if (chanPtr->sendFirstPtr == NULL) {
+	    chanPtr->sendLastPtr = NULL;
+	}
+	chanPtr->sendCount--;
+	IocpBufFree(chanPtr->threadPtr, bufPtr);
+    }
+}
+
+/*
+ * IocpSendDone --
+ *	A send is complete, perhaps in part.
+ */
+void
+IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
+{
+    int error = compPtr->result < 0 ? -compPtr->result : 0;
+
+    switch (error) {
+    case 0:
+	Consume(chanPtr, (size_t)compPtr->result);
+	if (chanPtr->sendFirstPtr != NULL) {
+	    IocpEventDirty(chanPtr);
+	} else if (chanPtr->flags & IOCP_CHANF_SHUT_PENDING) {
+	    ShutdownNow(chanPtr);
+	}
+	break;
+    case ECANCELED:
+	return;
+    case EINTR:
+	IocpEventDirty(chanPtr);
+	return;
+    case EAGAIN:
+    case ENOBUFS:
+    case ENOMEM:
+	IOCP_COUNT(chanPtr->threadPtr, sendRetries, 1);
+	chanPtr->waits = 1;
+	IocpThreadRetryLater(chanPtr->threadPtr);
+	return;
+    default:
+	IocpChanError(chanPtr, error);
+	chanPtr->sendError = error;
+	chanPtr->sendErrorUntold = 1;
+	IocpSendDiscard(chanPtr);
+	break;
+    }
+    if (IocpChanReady(chanPtr) & chanPtr->watchMask & (error ? ~0 : TCL_WRITABLE)) {
+	IocpEventPost(chanPtr);
+    }
+}
+
+/*
+ * Accept --
+ *	Take bytes over from Tcl.
+ * Results:
+ *	1; or 0 if out of memory.
+ */
+static int
+Accept(IocpChan *chanPtr, const char *buf, size_t size)
+{
+    IocpBuf *bufPtr = IocpBufNew(chanPtr->threadPtr, size);
+
+    if (bufPtr == NULL) {
+	return 0;
+    }
+    memcpy(bufPtr->data, buf, size);
+    bufPtr->end = size;
+    if (chanPtr->sendLastPtr != NULL) {
+	chanPtr->sendLastPtr->nextPtr = bufPtr;
+    } else {
+	chanPtr->sendFirstPtr = bufPtr;
+    }
+    chanPtr->sendLastPtr = bufPtr;
+    chanPtr->sendCount++;
+    IocpEventDirty(chanPtr);
+    return 1;
+}
+
+/*
+ * Drain --
+ *	Wait until at most left buffers are unsent. In a thread that ends, for at most -linger seconds.
+ */
+static void
+Drain(IocpChan *chanPtr, int left)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    uint64_t end = threadPtr->exiting
+	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
+
+    while (chanPtr->sendCount > left && chanPtr->sendError == 0) {
+	if (IocpNow() >= end) {
+	    IOCP_COUNT(threadPtr, lingerExpired, 1);
+	    IocpChanError(chanPtr, ETIMEDOUT);
+	    chanPtr->sendError = ETIMEDOUT;
+	    return;
+	}
+	IocpThreadWait(threadPtr, threadPtr->exiting ? 20 : -1);
+    }
+}
+
+static int
+SendError(IocpChan *chanPtr, int *errorCodePtr)
+{
+    if (chanPtr->sendError != 0) {
+	chanPtr->sendErrorUntold = 0;
+	*errorCodePtr = chanPtr->sendError;
+	return 1;
+    }
+    if (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE)) {
+	*errorCodePtr = EPIPE;
+	return 1;
+    }
+    return 0;
+}
+
+/*
+ * IocpSendWrite --
+ *	Accept bytes for sending. A blocking channel returns when the kernel has them. A non-blocking one
+ *	returns at once: the bytes leave at the end of the turn, or now if no turn is running.
+ * Results:
+ *	toWrite; or -1 and *errorCodePtr: EAGAIN when -sendcap buffers are waiting, or the error of an
+ *	earlier send.
+ */
+int
+IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    int blocking = threadPtr->exiting || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
+
+    if (chanPtr->sendError == 0 && chanPtr->sendCount >= chanPtr->settings.sendCap) {
+	if (blocking) {
+	    Drain(chanPtr, chanPtr->settings.sendCap - 1);
+	} else {
+	    IocpThreadReap(threadPtr);
+	}
+    }
+    if (SendError(chanPtr, errorCodePtr)) {
+	return -1;
+    }
+    if (chanPtr->sendCount >= chanPtr->settings.sendCap) {
+	*errorCodePtr = EAGAIN;
+	return -1;
+    }
+    if (!Accept(chanPtr, buf, (size_t)toWrite)) {
+	*errorCodePtr = ENOMEM;
+	return -1;
+    }
+    if (blocking) {
+	Drain(chanPtr, 0);
+	if (SendError(chanPtr, errorCodePtr)) {
+	    return -1;
+	}
+    } else if (!IocpThreadMayDefer(threadPtr)) {
+	IocpThreadReap(threadPtr);
+    }
+    return toWrite;
+}
+
+void
+IocpSendDiscard(IocpChan *chanPtr)
+{
+    IocpBufFreeChain(chanPtr->threadPtr, chanPtr->sendFirstPtr);
+    chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
+    chanPtr->sendCount = 0;
+}
+
+/*
+ * IocpSendShutdown --
+ *	Half-close: the peer sees the end behind what is queued.
+ */
+void
+IocpSendShutdown(IocpChan *chanPtr)
+{
+    chanPtr->flags |= IOCP_CHANF_SHUT_WRITE;
+    if (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0) {
+	chanPtr->flags |= IOCP_CHANF_SHUT_PENDING;
+    } else if (chanPtr->state == IOCP_OPEN) {
+	ShutdownNow(chanPtr);
+    }
+}

@@ -1,0 +1,344 @@
+/*
+ * iocpThread.c --
+ *	A Tcl thread's engine: opening and closing it, handing ops to it, reaping them, waiting for
+ *	them, and what has to happen when time passes (lingering closes, retries) or the thread ends.
+ */
+
+#include "iocpInt.h"
+
+#define REAP_BATCH 64
+#define REAP_ROUNDS 64		/* At most so many batches at once: the event loop must go on. */
+#define RETRY_MS 20
+#define LINGER_CHECK_MS 250
+
+static IOCP_THREAD_LOCAL IocpThread *currentPtr = NULL;
+
+static Tcl_ExitProc ThreadExit;
+static Tcl_TimerProc RetryTimer;
+static Tcl_TimerProc LingerTimer;
+
+static _Atomic int hostDrains = 0;	/* The host has called Iocp_Drain: it decides how long to wait. */
+
+static void
+AtProcessExit(void)
+{
+    if (currentPtr != NULL && !atomic_load(&hostDrains)) {
+	IocpThreadDrain(currentPtr, -1);
+    }
+}
+
+/*
+ * IocpThreadGet --
+ *	The calling thread's data; made when it is asked for first.
+ * Results:
+ *	NULL, and in reason a message for the user, if no engine can be opened.
+ */
+IocpThread *
+IocpThreadGet(char *reason, size_t size)
+{
+    static atomic_flag registered = ATOMIC_FLAG_INIT;
+    const IocpEngineType *typePtr;
+    IocpThread *threadPtr;
+    int result;
+
+    if (currentPtr != NULL) {
+	return currentPtr;
+    }
+    typePtr = IocpEngineChoose(reason, size);
+    if (typePtr == NULL) {
+	return NULL;
+    }
+    threadPtr = calloc(1, sizeof(IocpThread));
+    result = threadPtr == NULL ? -ENOMEM : typePtr->openProc(&threadPtr->enginePtr);
+    if (result < 0) {
+	snprintf(reason, size, "cannot open the iocp engine \"%s\": %s", typePtr->typeName,
+		Tcl_ErrnoMsg(-result));
+	free(threadPtr);
+	return NULL;
+    }
+    currentPtr = threadPtr;
+    IocpStatsAddThread(threadPtr);
+    IocpEventSourceNew(threadPtr);
+    Tcl_CreateThreadExitHandler(ThreadExit, threadPtr);
+
+    /*
+     * A host that never finalizes Tcl, such as Python, ends by exit(3) alone.
+     */
+
+    if (!atomic_flag_test_and_set(&registered)) {
+	atexit(AtProcessExit);
+    }
+    return threadPtr;
+}
+
+/*
+ * IocpThreadRelease --
+ *	Close the engine if the thread has ended and its last channel is gone.
+ */
+void
+IocpThreadRelease(IocpThread *threadPtr)
+{
+    if (!threadPtr->exiting || threadPtr->chansPtr != NULL) {
+	return;
+    }
+    IocpStatsRemoveThread(threadPtr);
+    threadPtr->enginePtr->typePtr->closeProc(threadPtr->enginePtr);
+    currentPtr = NULL;
+    free(threadPtr);
+}
+
+/*
+ * ThreadExit --
+ *	The thread ends. Tcl closes its channels after this, so the engine stays until the last one is
+ *	gone; from now on writes and closes wait for the kernel to have the bytes.
+ */
+static void
+ThreadExit(void *clientData)
+{
+    IocpThread *threadPtr = clientData;
+
+    threadPtr->exitStart = IocpNow();
+    IocpThreadDrain(threadPtr, -1);
+    threadPtr->exiting = 1;
+    IocpEventSourceFree(threadPtr);
+    Tcl_DeleteTimerHandler(threadPtr->lingerTimer);
+    Tcl_DeleteTimerHandler(threadPtr->retryTimer);
+    threadPtr->lingerTimer = threadPtr->retryTimer = NULL;
+    IocpThreadRelease(threadPtr);
+}
+
+/*
+ * IocpOpSubmit --
+ *	Hand an op to the engine. It takes a reference to its channel until it is reaped.
+ * Results:
+ *	1; or 0 if the engine is busy: the channel is on the dirty list and the op is made anew.
+ */
+int
+IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+
+    IOCP_ASSERT(!opPtr->inFlight);
+    if (threadPtr->enginePtr->typePtr->submitProc(threadPtr->enginePtr, opPtr) == IOCP_BUSY) {
+	IocpEventDirty(chanPtr);
+	return 0;
+    }
+    opPtr->inFlight = 1;
+    chanPtr->inFlight++;
+    IocpChanRef(chanPtr);
+    IOCP_COUNT(threadPtr, opsSubmitted, 1);
+    return 1;
+}
+
+void
+IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr)
+{
+    if (opPtr->inFlight) {
+	chanPtr->threadPtr->enginePtr->typePtr->cancelProc(chanPtr->threadPtr->enginePtr, opPtr);
+    }
+}
+
+static void
+Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
+{
+    IocpOp *opPtr = compPtr->opPtr;
+    IocpChan *chanPtr = opPtr->kind == IOCP_OP_ACCEPT
+	    ? ((IocpAcceptor *)opPtr->ownerPtr)->chanPtr : opPtr->ownerPtr;
+    int last = !(compPtr->flags & IOCP_COMPF_MORE);
+
+    IOCP_COUNT(threadPtr, opsCompleted, 1);
+    if (last) {
+	opPtr->inFlight = 0;
+	chanPtr->inFlight--;
+    }
+    switch (opPtr->kind) {
+    case IOCP_OP_ACCEPT:
+	IocpListenDone(opPtr->ownerPtr, compPtr);
+	break;
+    case IOCP_OP_CONNECT:
+	IocpConnectDone(chanPtr, compPtr);
+	break;
+    case IOCP_OP_RECV:
+	IocpRecvDone(chanPtr, compPtr);
+	break;
+    case IOCP_OP_SEND:
+	IocpSendDone(chanPtr, compPtr);
+	break;
+    }
+    if (last) {
+	IocpChanTryFinish(chanPtr);
+	IocpChanUnref(chanPtr);
+    }
+}
+
+/*
+ * IocpThreadReap --
+ *	Hand over what is to be submitted and take in what is complete. Never blocks, never runs a
+ *	script: what a script is to be told is posted (iocpEvent.c).
+ */
+void
+IocpThreadReap(IocpThread *threadPtr)
+{
+    IocpEngine *enginePtr = threadPtr->enginePtr;
+    IocpCompletion completions[REAP_BATCH];
+    int count, rounds = 0;
+
+    IocpEventFlushDirty(threadPtr);
+    do {
+	count = enginePtr->typePtr->reapProc(enginePtr, completions, REAP_BATCH);
+	for (int i = 0; i < count; i++) {
+	    Complete(threadPtr, &completions[i]);
+	}
+    } while (count == REAP_BATCH && ++rounds < REAP_ROUNDS);
+}
+
+static void
+RetryNow(IocpThread *threadPtr)
+{
+    Tcl_DeleteTimerHandler(threadPtr->retryTimer);
+    threadPtr->retryTimer = NULL;
+    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	if (chanPtr->waits) {
+	    chanPtr->waits = 0;
+	    IocpEventDirty(chanPtr);
+	}
+    }
+}
+
+/*
+ * IocpThreadWait --
+ *	The same as IocpThreadReap, but wait first until something is complete: for at most timeoutMs,
+ *	for ever if that is negative. May return early. Timers do not run meanwhile, so what they would
+ *	repeat is repeated here.
+ */
+void
+IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
+{
+    int retries;
+
+    IocpEventFlushDirty(threadPtr);
+    retries = threadPtr->retryTimer != NULL;
+    if (retries && (timeoutMs < 0 || timeoutMs > RETRY_MS)) {
+	timeoutMs = RETRY_MS;
+    }
+    if (threadPtr->dirty.firstPtr != NULL) {
+	timeoutMs = 0;		/* The engine was busy: what we wait for may not be submitted yet. */
+    }
+    threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutMs);
+    if (retries) {
+	RetryNow(threadPtr);
+    }
+    IocpThreadReap(threadPtr);
+}
+
+/*
+ * IocpThreadMayDefer --
+ *	Whether an op may wait for the end of the turn: only while a script runs that one of our own
+ *	events has called, since the loop is then certain to come back, and only while that
+ *	script is quick. Elsewhere (a script that does not return to the event loop) it goes to the
+ *	kernel now.
+ */
+int
+IocpThreadMayDefer(IocpThread *threadPtr)
+{
+    return threadPtr->dispatching > 0 && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
+}
+
+static void
+RetryTimer(void *clientData)
+{
+    IocpThread *threadPtr = clientData;
+
+    threadPtr->retryTimer = NULL;
+    RetryNow(threadPtr);
+}
+
+/*
+ * IocpThreadRetryLater --
+ *	The kernel is out of memory or descriptors. Channels that wait are tried again soon.
+ */
+void
+IocpThreadRetryLater(IocpThread *threadPtr)
+{
+    if (threadPtr->retryTimer == NULL) {
+	threadPtr->retryTimer = Tcl_CreateTimerHandler(RETRY_MS, RetryTimer, threadPtr);
+    }
+}
+
+/*
+ * IocpThreadLingerEnd --
+ *	When a channel that closes now gives up. In a thread that ends, Tcl closes one channel after the
+ *	other: their time runs from the beginning of the end, so that many slow peers do not add up.
+ */
+uint64_t
+IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds)
+{
+    return (threadPtr->exiting ? threadPtr->exitStart : IocpNow())
+	    + (uint64_t)lingerSeconds * 1000000000u;
+}
+
+/*
+ * Expire --
+ *	Give up on closed channels whose peers have not taken the rest within their -linger.
+ */
+static void
+Expire(IocpThread *threadPtr)
+{
+    uint64_t now = IocpNow();
+    IocpChan *chanPtr, *nextPtr;
+
+    for (chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = nextPtr) {
+	nextPtr = chanPtr->nextPtr;
+	if (chanPtr->state == IOCP_CLOSING && !(chanPtr->flags & IOCP_CHANF_ABORT)
+		&& now >= chanPtr->lingerEnd) {
+	    IOCP_COUNT(threadPtr, lingerExpired, chanPtr->sendFirstPtr != NULL);
+	    IocpChanAbort(chanPtr);
+	}
+    }
+}
+
+static void
+LingerTimer(void *clientData)
+{
+    IocpThread *threadPtr = clientData;
+
+    threadPtr->lingerTimer = NULL;
+    Expire(threadPtr);
+    IocpThreadLinger(threadPtr);
+}
+
+/*
+ * IocpThreadLinger --
+ *	See to it that closed channels are given up on in time.
+ */
+void
+IocpThreadLinger(IocpThread *threadPtr)
+{
+    if (threadPtr->closingCount > 0 && threadPtr->lingerTimer == NULL && !threadPtr->exiting) {
+	threadPtr->lingerTimer = Tcl_CreateTimerHandler(LINGER_CHECK_MS, LingerTimer, threadPtr);
+    }
+}
+
+/*
+ * IocpThreadDrain --
+ *	Iocp_Drain for a thread.
+ */
+int
+IocpThreadDrain(IocpThread *threadPtr, int timeoutMs)
+{
+    uint64_t end = IocpNow() + (uint64_t)(timeoutMs < 0 ? 0 : timeoutMs) * 1000000u;
+
+    IocpThreadReap(threadPtr);
+    while (threadPtr->closingCount > 0 && (timeoutMs < 0 || IocpNow() < end)) {
+	Expire(threadPtr);
+	IocpThreadWait(threadPtr, timeoutMs < 0 || timeoutMs > RETRY_MS ? RETRY_MS : timeoutMs);
+    }
+    return threadPtr->closingCount == 0;
+}
+
+int
+Iocp_Drain(int timeoutMs)
+{
+    atomic_store(&hostDrains, 1);
+    return currentPtr == NULL || IocpThreadDrain(currentPtr, timeoutMs);
+}
