@@ -6,13 +6,15 @@
 #include "iocpInt.h"
 
 /*
- * What a listener's accept procedure needs. Freed when the channel is closed; interp becomes NULL when
- * the interpreter goes first (InterpDeleted).
+ * What a listener's accept procedure needs. It goes with the channel (AcceptScriptFree); interp becomes
+ * NULL if the interpreter goes first (InterpDeleted). Either may come first when an interpreter that
+ * owns the channel is deleted, hence the links to both sides: no look-up is needed to get off the list.
  */
 typedef struct AcceptScript {
     Tcl_Interp *interp;
     Tcl_Obj *scriptPtr;		/* Holds a reference. */
     struct AcceptScript *nextPtr;	/* The others of the interpreter. */
+    struct AcceptScript **linkPtr;	/* What points to this one; NULL: not on a list any more. */
 } AcceptScript;
 
 #define ASSOC_KEY "iocp::acceptScripts"
@@ -29,6 +31,7 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     (void)interp;
     for (AcceptScript *acceptPtr = *listPtr; acceptPtr != NULL; acceptPtr = acceptPtr->nextPtr) {
 	acceptPtr->interp = NULL;
+	acceptPtr->linkPtr = NULL;
     }
     Tcl_Free((char *)listPtr);
 }
@@ -38,13 +41,11 @@ AcceptScriptFree(void *clientData)
 {
     AcceptScript *acceptPtr = clientData;
 
-    if (acceptPtr->interp != NULL) {
-	AcceptScript **linkPtr = Tcl_GetAssocData(acceptPtr->interp, ASSOC_KEY, NULL);
-
-	while (*linkPtr != acceptPtr) {
-	    linkPtr = &(*linkPtr)->nextPtr;
+    if (acceptPtr->linkPtr != NULL) {
+	*acceptPtr->linkPtr = acceptPtr->nextPtr;
+	if (acceptPtr->nextPtr != NULL) {
+	    acceptPtr->nextPtr->linkPtr = acceptPtr->linkPtr;
 	}
-	*linkPtr = acceptPtr->nextPtr;
     }
     Tcl_DecrRefCount(acceptPtr->scriptPtr);
     Tcl_Free((char *)acceptPtr);
@@ -57,7 +58,7 @@ AcceptScriptNew(Tcl_Interp *interp, Tcl_Obj *scriptPtr)
     AcceptScript **listPtr = Tcl_GetAssocData(interp, ASSOC_KEY, NULL);
 
     if (listPtr == NULL) {
-	listPtr = (AcceptScript **)Tcl_Alloc(sizeof(*listPtr));
+	listPtr = (AcceptScript **)Tcl_Alloc(sizeof(AcceptScript *));
 	*listPtr = NULL;
 	Tcl_SetAssocData(interp, ASSOC_KEY, InterpDeleted, listPtr);
     }
@@ -65,6 +66,10 @@ AcceptScriptNew(Tcl_Interp *interp, Tcl_Obj *scriptPtr)
     acceptPtr->scriptPtr = Tcl_NewStringObj(Tcl_GetString(scriptPtr), -1);
     Tcl_IncrRefCount(acceptPtr->scriptPtr);
     acceptPtr->nextPtr = *listPtr;
+    acceptPtr->linkPtr = listPtr;
+    if (acceptPtr->nextPtr != NULL) {
+	acceptPtr->nextPtr->linkPtr = &acceptPtr->nextPtr;
+    }
     *listPtr = acceptPtr;
     return acceptPtr;
 }
