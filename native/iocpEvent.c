@@ -16,9 +16,9 @@
  * channels that are ready wait on the ready list until the notifier has been asked, and everybody else
  * gets their chance.
  *
- * Idle callbacks run when a pass of the notifier has brought nothing at all. So after BUSY_TURNS_MAX
- * turns without a pause one pass brings nothing of ours. (In the core, a descriptor that stays readable
- * starves them for ever.)
+ * Tcl runs idle callbacks when a pass of its notifier has brought nothing at all; a descriptor of the
+ * core's that stays readable starves them for ever. Here the sweep sees to it that they run every IDLE_NS
+ * at the latest.
  *
  * Events are level-triggered: Tcl calls the watch procedure after each notification, which posts again
  * as long as the channel is ready for what is watched.
@@ -27,7 +27,7 @@
 #include "iocpInt.h"
 
 #define TURN_NS 2000000u
-#define BUSY_TURNS_MAX 8
+#define IDLE_NS 20000000u
 #define SETUP_ROUNDS 4		/* Completions may make new ops; so often they are submitted at once. */
 #define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own: the answers
 				 * at the head of a long queue of events do not wait for its end. */
@@ -218,29 +218,32 @@ static int
 ChanEventProc(Tcl_Event *eventPtr, int flags)
 {
     IocpChan *chanPtr = ((ChanEvent *)eventPtr)->chanPtr;
+    IocpThread *threadPtr;
     int mask;
 
     if (!(flags & TCL_FILE_EVENTS)) {
 	return 0;
     }
     chanPtr->eventQueued = 0;
-    if (chanPtr->channel != NULL) {
-	IocpThread *threadPtr = chanPtr->threadPtr;
-
-	threadPtr->dispatching++;
-	threadPtr->deferEnd = IocpNow() + TURN_NS;
-	mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
-	if (chanPtr->listenerPtr != NULL) {
-	    IocpListenDeliver(chanPtr);
-	} else if (mask != 0) {
-	    Tcl_NotifyChannel(chanPtr->channel, mask);
-	}
-	threadPtr->dispatching--;
-	if (threadPtr->dirtyCount >= DIRTY_MAX) {
-	    IocpThreadReap(threadPtr);
-	}
+    if (chanPtr->channel == NULL) {
+	IocpChanUnref(chanPtr);
+	return 1;
+    }
+    threadPtr = chanPtr->threadPtr;
+    threadPtr->dispatching++;
+    threadPtr->deferEnd = IocpNow() + TURN_NS;
+    mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
+    if (chanPtr->listenerPtr != NULL) {
+	IocpListenDeliver(chanPtr);
+    } else if (mask != 0) {
+	Tcl_NotifyChannel(chanPtr->channel, mask);
+    }
+    threadPtr->dispatching--;
+    if (threadPtr->dirtyCount >= DIRTY_MAX) {
+	IocpThreadReap(threadPtr);
     }
     IocpChanUnref(chanPtr);
+    IocpThreadRelease(threadPtr);
     return 1;
 }
 
@@ -248,13 +251,19 @@ static int
 SweepEventProc(Tcl_Event *eventPtr, int flags)
 {
     IocpThread *threadPtr = ((SweepEvent *)eventPtr)->threadPtr;
+    uint64_t now;
 
     if (!(flags & TCL_FILE_EVENTS)) {
 	return 0;
     }
     threadPtr->sweepQueued = 0;
-    if (IocpNow() < threadPtr->turnEnd) {
+    now = IocpNow();
+    if (now < threadPtr->turnEnd) {
 	IocpThreadReap(threadPtr);
+    }
+    if (now >= threadPtr->idleDue) {
+	threadPtr->idleDue = now + IDLE_NS;
+	Tcl_DoOneEvent(TCL_IDLE_EVENTS | TCL_DONT_WAIT);
     }
     return 1;
 }
@@ -274,8 +283,7 @@ SetupProc(void *clientData, int flags)
 	IocpThreadReap(threadPtr);
     } while (threadPtr->dirty.firstPtr != NULL && ++rounds < SETUP_ROUNDS);
     if (threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1)
-	    || threadPtr->ready.firstPtr != NULL || threadPtr->dirty.firstPtr != NULL
-	    || threadPtr->busyTurns >= BUSY_TURNS_MAX) {
+	    || threadPtr->ready.firstPtr != NULL || threadPtr->dirty.firstPtr != NULL) {
 	Tcl_SetMaxBlockTime(&now);
     }
 }
@@ -291,10 +299,6 @@ CheckProc(void *clientData, int flags)
 	return;
     }
     threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
-    if (threadPtr->busyTurns >= BUSY_TURNS_MAX) {
-	threadPtr->busyTurns = 0;
-	return;
-    }
     threadPtr->turnEnd = IocpNow() + TURN_NS;
     queue = threadPtr->ready;
     threadPtr->ready = (IocpQueue){NULL, NULL};
@@ -306,7 +310,6 @@ CheckProc(void *clientData, int flags)
 	IocpChanUnref(chanPtr);
     }
     IocpThreadReap(threadPtr);
-    threadPtr->busyTurns = threadPtr->sweepQueued ? threadPtr->busyTurns + 1 : 0;
 }
 
 static void

@@ -34,14 +34,17 @@ int
 Iocpsock_Init(Tcl_Interp *interp)
 {
     char reason[256];
+    IocpThread *threadPtr;
 
     if (Tcl_InitStubs(interp, "8.6-", 0) == NULL) {
 	return TCL_ERROR;
     }
-    if (IocpThreadGet(reason, sizeof(reason)) == NULL) {
+    threadPtr = IocpThreadGet(reason, sizeof(reason));
+    if (threadPtr == NULL) {
 	Tcl_SetObjResult(interp, Tcl_NewStringObj(reason, -1));
 	return TCL_ERROR;
     }
+    IocpThreadAddInterp(threadPtr, interp);
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 	Tcl_CreateObjCommand(interp, commands[i].name, commands[i].proc, NULL, NULL);
     }

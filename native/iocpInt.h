@@ -63,10 +63,10 @@ typedef struct IocpQueue {
 /*
  * What the driver knows of one Tcl thread.
  *
- * Lifetime: made by the first interpreter of the thread that loads the package, or by the first
- * channel that is transferred to it. Tcl closes a thread's channels after it has run the thread's
- * exit handlers, so the structure outlives IocpThreadExit and goes with its last channel
- * (IocpThreadRelease).
+ * Lifetime: made by the first interpreter of the thread that loads the package, or by the first channel
+ * that is transferred to it. It goes (IocpThreadRelease) with its last interpreter and its last channel,
+ * since a thread that does not belong to Tcl, such as one of Python's, runs no exit handlers; or else
+ * after the thread's exit, when Tcl has closed the last of its channels.
  */
 struct IocpThread {
     IocpEngine *enginePtr;
@@ -74,8 +74,9 @@ struct IocpThread {
     IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
     IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
     int dispatching;		/* > 0 while a script runs that one of our events called. */
-    int busyTurns;		/* Turns in a row that had something to tell. */
+    uint64_t idleDue;		/* When idle callbacks are to run although the loop is busy. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
+    int interpCount;		/* Interpreters of the thread that have loaded the package. */
     int exiting;		/* The thread's exit handlers have run: nothing is deferred any more. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
@@ -222,6 +223,7 @@ Tcl_ObjCmdProc IocpStatsDictObjCmd;
 
 /* iocpThread.c */
 IocpThread *IocpThreadGet(char *reason, size_t size);
+void IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp);
 void IocpThreadRelease(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
 void IocpThreadWait(IocpThread *threadPtr, int timeoutMs);

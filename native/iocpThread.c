@@ -71,15 +71,30 @@ IocpThreadGet(char *reason, size_t size)
     return threadPtr;
 }
 
+static void
+Disconnect(IocpThread *threadPtr)
+{
+    IocpEventSourceFree(threadPtr);
+    Tcl_DeleteTimerHandler(threadPtr->lingerTimer);
+    Tcl_DeleteTimerHandler(threadPtr->retryTimer);
+    threadPtr->lingerTimer = threadPtr->retryTimer = NULL;
+}
+
 /*
  * IocpThreadRelease --
- *	Close the engine if the thread has ended and its last channel is gone.
+ *	Close the engine if nobody in the thread needs it any more. The caller does not use threadPtr
+ *	again.
  */
 void
 IocpThreadRelease(IocpThread *threadPtr)
 {
-    if (!threadPtr->exiting || threadPtr->chansPtr != NULL) {
+    if (threadPtr->chansPtr != NULL || threadPtr->dispatching > 0
+	    || (!threadPtr->exiting && threadPtr->interpCount > 0)) {
 	return;
+    }
+    if (!threadPtr->exiting) {
+	Tcl_DeleteThreadExitHandler(ThreadExit, threadPtr);
+	Disconnect(threadPtr);
     }
     IocpStatsRemoveThread(threadPtr);
     threadPtr->enginePtr->typePtr->closeProc(threadPtr->enginePtr);
@@ -100,11 +115,33 @@ ThreadExit(void *clientData)
     threadPtr->exitStart = IocpNow();
     IocpThreadDrain(threadPtr, -1);
     threadPtr->exiting = 1;
-    IocpEventSourceFree(threadPtr);
-    Tcl_DeleteTimerHandler(threadPtr->lingerTimer);
-    Tcl_DeleteTimerHandler(threadPtr->retryTimer);
-    threadPtr->lingerTimer = threadPtr->retryTimer = NULL;
+    Disconnect(threadPtr);
     IocpThreadRelease(threadPtr);
+}
+
+static void
+InterpDeleted(void *clientData, Tcl_Interp *interp)
+{
+    IocpThread *threadPtr = clientData;
+
+    (void)interp;
+    if (threadPtr == currentPtr) {
+	threadPtr->interpCount--;
+	IocpThreadRelease(threadPtr);
+    }
+}
+
+/*
+ * IocpThreadAddInterp --
+ *	The interpreter uses the thread's engine until it is deleted.
+ */
+void
+IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp)
+{
+    if (Tcl_GetAssocData(interp, "iocp::thread", NULL) == NULL) {
+	Tcl_SetAssocData(interp, "iocp::thread", InterpDeleted, threadPtr);
+	threadPtr->interpCount++;
+    }
 }
 
 /*
