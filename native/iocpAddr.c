@@ -6,9 +6,9 @@
 #include "iocpInt.h"
 
 /*
- * With Tcl's own notifier of 8.6, a file event on a descriptor above 1,023 aborts the process. So that
- * thousands of connections leave room for files and pipes, sockets take the numbers below LOW_FDS and
- * those from HIGH_FDS on.
+ * With Tcl's own notifier of 8.6, a file event on a descriptor above 1,023 aborts the process. So
+ * that thousands of connections leave room for files and pipes, sockets take the numbers below
+ * LOW_FDS and those from HIGH_FDS on.
  */
 #define LOW_FDS 512
 #define HIGH_FDS 1024
@@ -76,8 +76,8 @@ BindOrder(struct addrinfo *listPtr)
 
 /*
  * IocpAddrResolve --
- *	All addresses of a host (NULL: this host's, to connect to or to bind). Blocks on DNS. Honours
- *	::tcl::unsupported::socketAF (inet, inet6), as the core does.
+ *	All addresses of a host (NULL: this host's, to connect to or to bind). Blocks on DNS.
+ *	Honours ::tcl::unsupported::socketAF (inet, inet6), as the core does.
  * Results:
  *	TCL_OK and a list for freeaddrinfo; or TCL_ERROR with a message in interp.
  */
@@ -125,8 +125,8 @@ IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
 
 /*
  * IocpAddrAppend --
- *	The three elements of -peername and -sockname: number, name, port. The name comes from a reverse
- *	lookup, which may block, unless ::tcl::unsupported::noReverseDNS exists.
+ *	The three elements of -peername and -sockname: number, name, port. The name comes from a
+ *	reverse lookup, which may block, unless ::tcl::unsupported::noReverseDNS exists.
  */
 void
 IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrPtr,
@@ -181,9 +181,10 @@ IocpSocketRaise(IocpSocket fd)
  * IocpSocketNew --
  *	A stream socket as the thread's engine wants it, close-on-exec.
  *
- *	Nagle's algorithm is off (-nagle 0), and accepted sockets inherit that from their listener: the
- *	driver itself gathers what a turn of the event loop writes, and a response whose header and body
- *	are written in two turns would wait some 40 ms for the peer's delayed acknowledgement.
+ *	Nagle's algorithm is off (-nagle 0), and accepted sockets inherit that from their listener:
+ *	the driver itself gathers what a turn of the event loop writes, and a response whose header
+ *	and body are written in two turns would wait some 40 ms for the peer's delayed
+ *	acknowledgement.
  * Results:
  *	IOCP_NO_SOCKET and errno on failure.
  */

@@ -1,6 +1,7 @@
 /*
  * iocpChan.c --
- *	The channel type "iocp": a connection's or a listener's life, and the procedures that Tcl calls.
+ *	The channel type "iocp": a connection's or a listener's life, and the procedures that Tcl
+ *	calls.
  */
 
 #include "iocpInt.h"
@@ -36,8 +37,8 @@ Unlink(IocpChan *chanPtr)
  * IocpChanNew --
  *	A connection on fd (or on no socket yet), or a listener.
  * Results:
- *	The channel with the one reference that Tcl's channel will hold; NULL if out of memory: fd still
- *	is the caller's.
+ *	The channel with the one reference that Tcl's channel will hold; NULL if out of memory: fd
+ *	still is the caller's.
  */
 IocpChan *
 IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state)
@@ -93,8 +94,8 @@ IocpChanUnref(IocpChan *chanPtr)
 /*
  * TclCloses --
  *	Close handler: Tcl has begun to close the channel. From here on a removal from the thread
- *	(ThreadActionProc) is part of the close, not of a transfer. (Tcl does not call it when it closes a
- *	channel after a background flush; CloseProc copes.)
+ *	(ThreadActionProc) is part of the close, not of a transfer. (Tcl does not call it when it
+ *	closes a channel after a background flush; CloseProc copes.)
  */
 static void
 TclCloses(void *clientData)
@@ -106,7 +107,8 @@ TclCloses(void *clientData)
  * IocpChanCreate --
  *	Give the channel its Tcl side. mode is TCL_READABLE|TCL_WRITABLE, or 0 for a listener.
  * Results:
- *	TCL_OK; or TCL_ERROR with a message in interp (which may be NULL), and the channel is closed.
+ *	TCL_OK; or TCL_ERROR with a message in interp (which may be NULL), and the channel is
+ *	closed.
  */
 int
 IocpChanCreate(Tcl_Interp *interp, IocpChan *chanPtr, int mode)
@@ -239,8 +241,8 @@ IocpChanAbort(IocpChan *chanPtr)
 
 /*
  * IocpChanClose --
- *	Tcl is done with the channel. What was accepted for sending goes out in the background, for at
- *	most -linger seconds; then the peer sees the end.
+ *	Tcl is done with the channel. What was accepted for sending goes out in the background, for
+ *	at most -linger seconds; then the peer sees the end.
  * Results:
  *	0, or the errno of a failed send that no write has told yet.
  */
@@ -368,8 +370,8 @@ GetHandleProc(void *instanceData, int direction, void **handlePtr)
 
 /*
  * Leave --
- *	The channel leaves its thread: the engine must have let go of it before. Bytes received so far go
- *	with it, in memory of their own; what is unsent goes along too.
+ *	The channel leaves its thread: the engine must have let go of it before. Bytes received so
+ *	far go with it, in memory of their own; what is unsent goes along too.
  */
 static void
 Leave(IocpChan *chanPtr)
@@ -410,8 +412,8 @@ Join(IocpChan *chanPtr)
     const IocpEngineType *typePtr;
 
     /*
-     * The engine ran in the thread that the channel comes from. Without one, the bytes that the channel
-     * carries would be lost in silence.
+     * The engine ran in the thread that the channel comes from. Without one, the bytes that the
+     * channel carries would be lost in silence.
      */
 
     if (threadPtr == NULL) {

@@ -6,10 +6,11 @@
 #include "iocpInt.h"
 
 /*
- * What a listener's accept procedure needs. It goes with the channel (AcceptScriptFree); interp becomes
- * NULL if the interpreter goes first (InterpDeleted). Either may come first when an interpreter that
- * owns the channel is deleted, hence the links to both sides: no look-up is needed to get off the list.
- * And either may be in another thread, if the listener has been transferred: the mutex guards the links.
+ * What a listener's accept procedure needs. It goes with the channel (AcceptScriptFree); interp
+ * becomes NULL if the interpreter goes first (InterpDeleted). Either may come first when an
+ * interpreter that owns the channel is deleted, hence the links to both sides: no look-up is
+ * needed to get off the list. And either may be in another thread, if the listener has been
+ * transferred: the mutex guards the links.
  */
 typedef struct AcceptScript {
     Tcl_Interp *interp;
@@ -86,8 +87,9 @@ AcceptScriptNew(Tcl_Interp *interp, const char *script)
 
 /*
  * AcceptProc --
- *	Call the script of socket2 -server with the channel, the address and the port. The script belongs
- *	to the thread that opened the listener: in another one, nobody can take the connection.
+ *	Call the script of socket2 -server with the channel, the address and the port. The script
+ *	belongs to the thread that opened the listener: in another one, nobody can take the
+ *	connection.
  */
 static void
 AcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
@@ -119,8 +121,8 @@ AcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
 
 /*
  * WrongArgs --
- *	The core's message with both forms. Tcl_WrongNumArgs knows the name that the command was called
- *	by (an alias, perhaps); the second form repeats it.
+ *	The core's message with both forms. Tcl_WrongNumArgs knows the name that the command was
+ *	called by (an alias, perhaps); the second form repeats it.
  */
 static int
 WrongArgs(Tcl_Interp *interp, Tcl_Obj *const objv[])
@@ -264,8 +266,8 @@ Iocp_GetEngines(IocpEngineInfo *infosPtr, int max)
 
 /*
  * IocpEnginesObjCmd --
- *	iocp::engines: a dict for each engine of this build, in order of preference: its name, whether it
- *	is usable here, and the reason why not.
+ *	iocp::engines: a dict for each engine of this build, in order of preference: its name,
+ *	whether it is usable here, and the reason why not.
  */
 int
 IocpEnginesObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])

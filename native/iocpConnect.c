@@ -1,7 +1,8 @@
 /*
  * iocpConnect.c --
- *	Clients: every address of the host is tried with every local address of its family, until one
- *	answers. In the foreground the engine is driven until then; with -async the event loop does it.
+ *	Clients: every address of the host is tried with every local address of its family, until
+ *	one answers. In the foreground the engine is driven until then; with -async the event loop
+ *	does it.
  */
 
 #include "iocpInt.h"
@@ -167,7 +168,8 @@ IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 
 /*
  * IocpConnectAgain --
- *	The channel has come from another thread, which had to break the attempt off: start it again.
+ *	The channel has come from another thread, which had to break the attempt off: start it
+ *	again.
  */
 void
 IocpConnectAgain(IocpChan *chanPtr)
@@ -185,10 +187,12 @@ IocpConnectAgain(IocpChan *chanPtr)
 
 /*
  * IocpConnectWait --
- *	A channel that is not open is read or written (errorCodePtr not NULL: a blocking channel waits), or
- *	asked for an option (NULL: see how far it is, as a script may that never enters the event loop).
+ *	A channel that is not open is read or written (errorCodePtr not NULL: a blocking channel
+ *	waits), or asked for an option (NULL: see how far it is, as a script may that never enters
+ *	the event loop).
  * Results:
- *	0 if it is open; -1 and *errorCodePtr otherwise: EAGAIN, or ENOTCONN when the attempt has failed.
+ *	0 if it is open; -1 and *errorCodePtr otherwise: EAGAIN, or ENOTCONN when the attempt has
+ *	failed.
  */
 int
 IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
@@ -213,8 +217,8 @@ IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 
 /*
  * IocpOpenClient --
- *	Tcl_OpenTcpClient on the driver. myaddr may be NULL, myport 0. async: return at once; how it went
- *	is told by a writable event, -connecting and -error.
+ *	Tcl_OpenTcpClient on the driver. myaddr may be NULL, myport 0. async: return at once; how
+ *	it went is told by a writable event, -connecting and -error.
  * Results:
  *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
  */

@@ -1,36 +1,37 @@
 /*
  * iocpEvent.c --
- *	Between completions and Tcl's event loop: the event source, the events, and the two lists that
- *	gather work over a turn of the loop (dirty: ops to submit; ready: channels to tell of).
+ *	Between completions and Tcl's event loop: the event source, the events, and the two lists
+ *	that gather work over a turn of the loop (dirty: ops to submit; ready: channels to tell of).
  *
  * A turn:
  *
  *	1. SetupProc submits what is dirty, reaps, arms the engine's descriptor; Tcl waits.
- *	2. CheckProc reaps. Each channel with something to tell gets one event in Tcl's queue; behind
- *	   them goes a sweep event.
+ *	2. CheckProc reaps. Each channel with something to tell gets one event in Tcl's queue;
+ *	   behind them goes a sweep event.
  *	3. The events run the scripts' handlers. What these write gathers on the dirty list.
- *	4. The sweep submits all of it in one system call and reaps. If that made new events, it goes to
- *	   the queue again behind them; Tcl's notifier, which costs thread switches, is not asked.
+ *	4. The sweep submits all of it in one system call and reaps. If that made new events, it
+ *	   goes to the queue again behind them; Tcl's notifier, which costs thread switches, is not
+ *	   asked.
  *
- * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most TURN_NS; then
- * channels that are ready wait on the ready list until the notifier has been asked, and everybody else
- * gets their chance.
+ * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most TURN_NS;
+ * then channels that are ready wait on the ready list until the notifier has been asked, and
+ * everybody else gets their chance.
  *
- * Tcl runs idle callbacks when a pass of its notifier has brought nothing at all; a descriptor of the
- * core's that stays readable starves them for ever. Here the sweep sees to it that they run every IDLE_NS
- * at the latest.
+ * Tcl runs idle callbacks when a pass of its notifier has brought nothing at all; a descriptor of
+ * the core's that stays readable starves them for ever. Here the sweep sees to it that they run
+ * every IDLE_NS at the latest.
  *
- * Events are level-triggered: Tcl calls the watch procedure after each notification, which posts again
- * as long as the channel is ready for what is watched.
+ * Events are level-triggered: Tcl calls the watch procedure after each notification, which posts
+ * again as long as the channel is ready for what is watched.
  */
 
 #include "iocpInt.h"
 
 #define TURN_NS 2000000u
 #define IDLE_NS 20000000u
-#define SETUP_ROUNDS 4		/* Completions may make new ops; so often they are submitted at once. */
-#define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own: the answers
-				 * at the head of a long queue of events do not wait for its end. */
+#define SETUP_ROUNDS 4		/* So often ops that completions make are submitted at once. */
+#define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own: the
+				 * first answers of a long queue do not wait for its end. */
 
 typedef struct ChanEvent {
     Tcl_Event header;		/* Must be first. */
@@ -161,8 +162,8 @@ IocpEventDirty(IocpChan *chanPtr)
 
 /*
  * IocpEventFlushDirty --
- *	Submit what the channels have gathered. A channel that finds the engine busy is dirty again, for
- *	the next time; hence the list is taken over before.
+ *	Submit what the channels have gathered. A channel that finds the engine busy is dirty
+ *	again, for the next time; hence the list is taken over before.
  */
 void
 IocpEventFlushDirty(IocpThread *threadPtr)

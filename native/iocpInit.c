@@ -27,8 +27,8 @@ Iocp_Version(void)
 
 /*
  * Iocpsock_Init --
- *	load libiocpsock.so Iocpsock. Fails if no engine can run here, or if the one that TCLCHAN_ENGINE
- *	names cannot.
+ *	load libiocpsock.so Iocpsock. Fails if no engine can run here, or if the one that
+ *	TCLCHAN_ENGINE names cannot.
  */
 int
 Iocpsock_Init(Tcl_Interp *interp)
@@ -61,8 +61,8 @@ Iocpsock_Init(Tcl_Interp *interp)
 
 /*
  * Iocpsock_SafeInit --
- *	The same for a safe interpreter, where socket2 is hidden, as the core hides socket: its master may
- *	expose it or grant single connections.
+ *	The same for a safe interpreter, where socket2 is hidden, as the core hides socket: its
+ *	master may expose it or grant single connections.
  */
 int
 Iocpsock_SafeInit(Tcl_Interp *interp)

@@ -2,9 +2,9 @@
  * iocpInt.h --
  *	The driver's own structures: who owns them, who may touch them, how they change.
  *
- * Threads: a channel, its ops and its thread's IocpThread are used by one thread only, the one whose
- * Tcl notifier serves the channel. Nothing here is locked. What crosses threads is the counters
- * (relaxed atomics) and the list of threads (a mutex, iocpStats.c).
+ * Threads: a channel, its ops and its thread's IocpThread are used by one thread only, the one
+ * whose Tcl notifier serves the channel. Nothing here is locked. What crosses threads is the
+ * counters (relaxed atomics) and the list of threads (a mutex, iocpStats.c).
  */
 
 #ifndef IOCP_INT_H
@@ -63,21 +63,21 @@ typedef struct IocpQueue {
 /*
  * What the driver knows of one Tcl thread.
  *
- * Lifetime: made by the first interpreter of the thread that loads the package, or by the first channel
- * that is transferred to it. It goes (IocpThreadRelease) with its last interpreter and its last channel,
- * since a thread that does not belong to Tcl, such as one of Python's, runs no exit handlers; or else
- * after the thread's exit, when Tcl has closed the last of its channels.
+ * Lifetime: made by the first interpreter of the thread that loads the package, or by the first
+ * channel that is transferred to it. It goes (IocpThreadRelease) with its last interpreter and its
+ * last channel, since a thread that does not belong to Tcl, such as one of Python's, runs no exit
+ * handlers; or else after the thread's exit, when Tcl has closed the last of its channels.
  */
 struct IocpThread {
     IocpEngine *enginePtr;
-    IocpChan *chansPtr;		/* All channels of the thread, those that Tcl has closed included. */
+    IocpChan *chansPtr;		/* All of the thread's, those that Tcl has closed included. */
     IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
     IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
     int dispatching;		/* > 0 while a script runs that one of our events called. */
     uint64_t idleDue;		/* When idle callbacks are to run although the loop is busy. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
     int interpCount;		/* Interpreters of the thread that have loaded the package. */
-    int exiting;		/* The thread's exit handlers have run: nothing is deferred any more. */
+    int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
     uint64_t deferEnd;		/* Until then ops of the running script may wait for the sweep. */
@@ -148,8 +148,8 @@ typedef struct IocpConnect {
  * A connection or a listener.
  *
  * Owners hold references (refCount), and the last one frees it: Tcl's channel (until IocpChanClose
- * is done with it), each op in flight, each Tcl event in the queue, and each caller that has to look
- * at it after something that may close it. The descriptor lives until IocpChanTryFinish.
+ * is done with it), each op in flight, each Tcl event in the queue, and each caller that has to
+ * look at it after something that may close it. The descriptor lives until IocpChanTryFinish.
  */
 struct IocpChan {
     Tcl_Channel channel;	/* NULL once Tcl has closed it. */
@@ -179,7 +179,7 @@ struct IocpChan {
     /* Sending (iocpSend.c): what is accepted and not sent, oldest first. */
     IocpOp sendOp;
     IocpBuf *sendFirstPtr, *sendLastPtr;
-    int sendCount;		/* Buffers in that chain; the first sendOp.bufCount are in flight. */
+    int sendCount;		/* Buffers in that chain; sendOp.bufCount of them in flight. */
     int sendError;		/* errno of a failed send, or 0. Nothing is accepted after it. */
     int sendErrorUntold;	/* No write has returned it yet. */
 };

@@ -1,10 +1,11 @@
 /*
  * iocpListen.c --
- *	Listeners: one multishot accept for each address; what is accepted waits in a queue and goes to
- *	the accept procedure one connection for each event, so that other events get their turn.
+ *	Listeners: one multishot accept for each address; what is accepted waits in a queue and
+ *	goes to the accept procedure one connection for each event, so that other events get their
+ *	turn.
  *
- *	Accepting stops when -backlog connections wait for the script and resumes when half of them are
- *	taken; the kernel's queue holds the rest. It pauses when descriptors or memory run out.
+ *	Accepting stops when -backlog connections wait for the script and resumes when half of them
+ *	are taken; the kernel's queue holds the rest. It pauses when descriptors or memory run out.
  */
 
 #include "iocpInt.h"
@@ -109,8 +110,8 @@ TakeAccepted(IocpChan *chanPtr)
 
 /*
  * IocpListenDeliver --
- *	Hand one connection to the accept procedure. Connections that were reset before anybody took them
- *	are dropped and counted: no script can do anything with them but log an error.
+ *	Hand one connection to the accept procedure. Connections that were reset before anybody
+ *	took them are dropped and counted: no script can do anything with them but log an error.
  */
 void
 IocpListenDeliver(IocpChan *chanPtr)
@@ -197,8 +198,8 @@ typedef enum Stage { STAGE_SOCKET, STAGE_BIND, STAGE_LISTEN, STAGE_DONE } Stage;
 
 /*
  * OpenAddress --
- *	A listening socket on one address. *portPtr is the port that port 0 got for an earlier address, or
- *	0; the first one sets it.
+ *	A listening socket on one address. *portPtr is the port that port 0 got for an earlier
+ *	address, or 0; the first one sets it.
  * Results:
  *	STAGE_DONE and *fdPtr; or the stage that failed, with errno.
  */
@@ -242,8 +243,9 @@ OpenAddress(IocpThread *threadPtr, struct addrinfo *addrPtr, int *portPtr, IocpS
 
 /*
  * IocpOpenServer --
- *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this machine, IPv4
- *	and IPv6 under one port). acceptProc is called from the event loop with each connection.
+ *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this
+ *	machine, IPv4 and IPv6 under one port). acceptProc is called from the event loop with each
+ *	connection.
  * Results:
  *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
  */

@@ -1,12 +1,13 @@
 /*
  * iocpOption.c --
- *	The channel options. native/README.md describes them for users; the table says which there are.
+ *	The channel options. native/README.md describes them for users; the table says which there
+ *	are.
  */
 
 #include "iocpInt.h"
 
 #define ON_STREAM 1		/* Connections have it. */
-#define ON_LISTENER 2		/* Listeners have it; accepted connections inherit what is settable. */
+#define ON_LISTENER 2		/* Listeners have it; what is settable is inherited. */
 #define LISTED 4		/* In the listing of all options. */
 
 typedef int GetProc(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr);
@@ -88,7 +89,8 @@ GetPeername(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 }
 
 /*
- * -sockname: {ip name port}, for a listener as many triples as it has sockets; empty while connecting.
+ * -sockname: {ip name port}, for a listener as many triples as it has sockets; empty while
+ * connecting.
  */
 static int
 GetSockname(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
@@ -110,8 +112,8 @@ GetSockname(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 
 /*
  * GetFlag, SetFlag --
- *	An on-off option of the kernel's, on every socket of the channel. Accepted sockets inherit it from
- *	the listening one by themselves. inverted: on means off.
+ *	An on-off option of the kernel's, on every socket of the channel. Accepted sockets inherit
+ *	it from the listening one by themselves. inverted: on means off.
  */
 static int
 GetFlag(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr, int level, int option,
@@ -166,7 +168,8 @@ SetKeepalive(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 }
 
 /*
- * -nagle boolean: the reverse of TCP_NODELAY, default 0 (see IocpSocketNew). -nodelay boolean: Tcl 9's name for it.
+ * -nagle boolean: the reverse of TCP_NODELAY, default 0 (see IocpSocketNew). -nodelay boolean: Tcl
+ * 9's name for it.
  */
 static int
 GetNagle(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
@@ -248,8 +251,8 @@ GetConnecting(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 }
 
 /*
- * -backlog count: connections accepted ahead of the script, and the kernel's queue before them. Default
- * 20 ahead and the system's maximum in the kernel. Read as {cap inUse}.
+ * -backlog count: connections accepted ahead of the script, and the kernel's queue before them.
+ * Default 20 ahead and the system's maximum in the kernel. Read as {cap inUse}.
  */
 static int
 GetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
@@ -312,8 +315,8 @@ SetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 }
 
 /*
- * -recvmode mode: zero-byte (default), flow-controlled, {burst-detection cap bufcap}. Read back the same
- * way, burst-detection with what is in use: {burst-detection cap posted bufcap unread}.
+ * -recvmode mode: zero-byte (default), flow-controlled, {burst-detection cap bufcap}. Read back
+ * the same way, burst-detection with what is in use: {burst-detection cap posted bufcap unread}.
  */
 static int
 GetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
@@ -336,8 +339,8 @@ static int
 ParseBurst(Tcl_Interp *interp, int argc, const char **argv, IocpSettings *settingsPtr)
 {
     if (argc != 3) {
-	return Error(interp, "burst-detection must be followed by an integer for the concurrency limit"
-		" and another integer for the buffer limit count as a list.");
+	return Error(interp, "burst-detection must be followed by an integer for the concurrency"
+		" limit and another integer for the buffer limit count as a list.");
     }
     if (Tcl_GetInt(interp, argv[1], &settingsPtr->recvCap) != TCL_OK
 	    || Tcl_GetInt(interp, argv[2], &settingsPtr->recvBufCap) != TCL_OK) {
@@ -381,8 +384,8 @@ SetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 }
 
 /*
- * -recvburst count: the spelling of iocpsock 2.0. 1 is flow-controlled, more is burst-detection with that
- * cap. Read as {cap inUse}.
+ * -recvburst count: the spelling of iocpsock 2.0. 1 is flow-controlled, more is burst-detection
+ * with that cap. Read as {cap inUse}.
  */
 static int
 GetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)

@@ -1,18 +1,19 @@
 /*
  * iocpRecv.c --
- *	Receiving: what is posted to the engine in each of the three modes, and the queue of received
- *	buffers from which Tcl reads.
+ *	Receiving: what is posted to the engine in each of the three modes, and the queue of
+ *	received buffers from which Tcl reads.
  *
- *	At most one receive is in flight for a channel, so that order is certain; burst-detection gives it
- *	several buffers. Whatever the mode, received buffers join one queue, so switching modes on a live
- *	channel loses and reorders nothing.
+ *	At most one receive is in flight for a channel, so that order is certain; burst-detection
+ *	gives it several buffers. Whatever the mode, received buffers join one queue, so switching
+ *	modes on a live channel loses and reorders nothing.
  *
  *	mode			posted when			buffers
- *	zero-byte		the script waits for data	one of the pool, when data is there
+ *	zero-byte		the script waits for data	one of the pool, with the data
  *	flow-controlled		all received data is read	one of -buffersize
- *	burst-detection		fewer than bufcap are unread	1..cap of -buffersize: one more each time the
- *								last receive filled all of them, and one again
- *								when it did not fill the first
+ *	burst-detection		fewer than bufcap are unread	1..cap of -buffersize
+ *
+ *	Burst-detection posts one buffer more each time the last receive filled all of them, and one
+ *	again when it did not fill the first.
  */
 
 #include "iocpInt.h"
@@ -112,8 +113,8 @@ Append(IocpChan *chanPtr, IocpBuf *bufPtr)
 
 /*
  * TakeIn --
- *	Put the received bytes into the queue: the pool buffer that they came in, or as many of the op's
- *	own buffers as they fill.
+ *	Put the received bytes into the queue: the pool buffer that they came in, or as many of the
+ *	op's own buffers as they fill.
  */
 static void
 TakeIn(IocpChan *chanPtr, const IocpCompletion *compPtr)
@@ -240,8 +241,8 @@ Take(IocpChan *chanPtr, char *buf, int room)
 
 /*
  * IocpRecvRead --
- *	Give Tcl what is received. A blocking channel waits for the first byte by driving the engine;
- *	what completes for other channels meanwhile is queued for the event loop.
+ *	Give Tcl what is received. A blocking channel waits for the first byte by driving the
+ *	engine; what completes for other channels meanwhile is queued for the event loop.
  * Results:
  *	Bytes; 0 at the end of the data; -1 and *errorCodePtr, EAGAIN among others.
  */
@@ -275,7 +276,8 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 	}
 	if (chanPtr->flags & IOCP_CHANF_NONBLOCKING) {
 	    /*
-	     * An interrupted or refused receive is asked again: what lies in the socket is to be found.
+	     * An interrupted or refused receive is asked again: what lies in the socket is to be
+	     * found.
 	     */
 
 	    if (IocpThreadMayDefer(threadPtr) || asked == ASK_MAX

@@ -2,9 +2,8 @@
  * iocpSend.c --
  *	Sending: a queue of at most -sendcap buffers, one vectored send in flight.
  *
- *	What is written while a send is in flight, or in the same turn of the event loop, goes out together
- *	as the next one: a header and the start of its file share a segment, so Nagle's algorithm has
- *	nothing to hold back.
+ *	What is written while a send is in flight, or in the same turn of the event loop, goes out
+ *	together as the next one.
  */
 
 #include "iocpInt.h"
@@ -134,7 +133,8 @@ Accept(IocpChan *chanPtr, const char *buf, size_t size)
 
 /*
  * Drain --
- *	Wait until at most left buffers are unsent. In a thread that ends, for at most -linger seconds.
+ *	Wait until at most left buffers are unsent. In a thread that ends, for at most -linger
+ *	seconds.
  */
 static void
 Drain(IocpChan *chanPtr, int left)
@@ -171,11 +171,12 @@ SendError(IocpChan *chanPtr, int *errorCodePtr)
 
 /*
  * IocpSendWrite --
- *	Accept bytes for sending. A blocking channel returns when the kernel has them. A non-blocking one
- *	returns at once: the bytes leave at the end of the turn, or now if no turn is running.
+ *	Accept bytes for sending. A blocking channel returns when the kernel has them. A
+ *	non-blocking one returns at once: the bytes leave at the end of the turn, or now if no turn
+ *	is running.
  * Results:
- *	toWrite; or -1 and *errorCodePtr: EAGAIN when -sendcap buffers are waiting, or the error of an
- *	earlier send.
+ *	toWrite; or -1 and *errorCodePtr: EAGAIN when -sendcap buffers are waiting, or the error of
+ *	an earlier send.
  */
 int
 IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)

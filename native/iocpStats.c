@@ -12,8 +12,9 @@ static const char *const statNames[] = {
 };
 
 /*
- * All threads, and what those that have ended had counted. A channel that moved may have been counted
- * up in one thread and down in another: single entries may be negative (modulo 2^64), sums are not.
+ * All threads, and what those that have ended had counted. A channel that moved may have been
+ * counted up in one thread and down in another: single entries may be negative (modulo 2^64), sums
+ * are not.
  */
 static IocpMutex threadsMutex = IOCP_MUTEX_INIT;
 static IocpThread *threadsPtr = NULL;
@@ -100,8 +101,8 @@ Iocp_StatValue(int index)
 
 /*
  * IocpStatsObjCmd --
- *	iocp_stats ?html?: the five lines of iocpsock, byte for byte; with a true argument as rows of an
- *	HTML table. Further arguments are ignored, as they always were.
+ *	iocp_stats ?html?: the five lines of iocpsock, byte for byte; with a true argument as rows
+ *	of an HTML table. Further arguments are ignored, as they always were.
  */
 int
 IocpStatsObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])

@@ -25,8 +25,8 @@ IocpTestOutOfMemory(void)
 
 /*
  * IocpTestObjCmd --
- *	iocp::test alloc ?count?: let count more allocations succeed and the next one fail; without count,
- *	let none fail. Returns 1 if the one that was to fail has not been reached yet.
+ *	iocp::test alloc ?count?: let count more allocations succeed and the next one fail; without
+ *	count, let none fail. Returns 1 if the one that was to fail has not been reached yet.
  */
 int
 IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])

@@ -1,7 +1,8 @@
 /*
  * iocpThread.c --
  *	A Tcl thread's engine: opening and closing it, handing ops to it, reaping them, waiting for
- *	them, and what has to happen when time passes (lingering closes, retries) or the thread ends.
+ *	them, and what has to happen when time passes (lingering closes, retries) or the thread
+ *	ends.
  */
 
 #include "iocpInt.h"
@@ -17,7 +18,7 @@ static Tcl_ExitProc ThreadExit;
 static Tcl_TimerProc RetryTimer;
 static Tcl_TimerProc LingerTimer;
 
-static _Atomic int hostDrains = 0;	/* The host has called Iocp_Drain: it decides how long to wait. */
+static _Atomic int hostDrains = 0;	/* The host decides how long to wait at exit. */
 
 static void
 AtProcessExit(void)
@@ -82,8 +83,8 @@ Disconnect(IocpThread *threadPtr)
 
 /*
  * IocpThreadRelease --
- *	Close the engine if nobody in the thread needs it any more. The caller does not use threadPtr
- *	again.
+ *	Close the engine if nobody in the thread needs it any more. The caller does not use
+ *	threadPtr again.
  */
 void
 IocpThreadRelease(IocpThread *threadPtr)
@@ -104,8 +105,8 @@ IocpThreadRelease(IocpThread *threadPtr)
 
 /*
  * ThreadExit --
- *	The thread ends. Tcl closes its channels after this, so the engine stays until the last one is
- *	gone; from now on writes and closes wait for the kernel to have the bytes.
+ *	The thread ends. Tcl closes its channels after this, so the engine stays until the last one
+ *	is gone; from now on writes and closes wait for the kernel to have the bytes.
  */
 static void
 ThreadExit(void *clientData)
@@ -244,9 +245,9 @@ RetryNow(IocpThread *threadPtr)
 
 /*
  * IocpThreadWait --
- *	The same as IocpThreadReap, but wait first until something is complete: for at most timeoutMs,
- *	for ever if that is negative. May return early. Timers do not run meanwhile, so what they would
- *	repeat is repeated here.
+ *	The same as IocpThreadReap, but wait first until something is complete: for at most
+ *	timeoutMs, for ever if that is negative. May return early. Timers do not run meanwhile, so
+ *	what they would repeat is repeated here.
  */
 void
 IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
@@ -259,7 +260,7 @@ IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
 	timeoutMs = RETRY_MS;
     }
     if (threadPtr->dirty.firstPtr != NULL) {
-	timeoutMs = 0;		/* The engine was busy: what we wait for may not be submitted yet. */
+	timeoutMs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
     }
     threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutMs);
     if (retries) {
@@ -304,8 +305,9 @@ IocpThreadRetryLater(IocpThread *threadPtr)
 
 /*
  * IocpThreadLingerEnd --
- *	When a channel that closes now gives up. In a thread that ends, Tcl closes one channel after the
- *	other: their time runs from the beginning of the end, so that many slow peers do not add up.
+ *	When a channel that closes now gives up. In a thread that ends, Tcl closes one channel
+ *	after the other: their time runs from the beginning of the end, so that many slow peers do
+ *	not add up.
  */
 uint64_t
 IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds)

@@ -2,10 +2,11 @@
  * epoll.c --
  *	The epoll engine, for Linux where io_uring is forbidden.
  *
- *	It emulates completions: an op is tried when it is submitted; if the socket is not ready it is
- *	parked at its handle and tried again when epoll reports the handle. Descriptors are registered
- *	once, edge-triggered for both directions, when the first op parks, so that a short connection
- *	whose request is already there costs no epoll_ctl at all and no op costs one later.
+ *	It emulates completions: an op is tried when it is submitted; if the socket is not ready it
+ *	is parked at its handle and tried again when epoll reports the handle. Descriptors are
+ *	registered once, edge-triggered for both directions, when the first op parks, so that a
+ *	short connection whose request is already there costs no epoll_ctl at all and no op costs
+ *	one later.
  *
  *	An op, and the procedure that makes each move:
  *

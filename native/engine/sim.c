@@ -2,10 +2,11 @@
  * sim.c --
  *	The engine of the tests (-Dtesting=true): another engine with bad luck.
  *
- *	It hands everything to epoll and adds, from a seeded generator, what is rare in life: ops that find
- *	the engine busy, short sends and receives, interrupted calls, exhausted memory and descriptors,
- *	peers that vanish before they are accepted, completions that come late. The same seed and the same
- *	ops give the same luck. TCLCHAN_SIM_SEED chooses the seed (default 1).
+ *	It hands everything to epoll and adds, from a seeded generator, what is rare in life: ops
+ *	that find the engine busy, short sends and receives, interrupted calls, exhausted memory
+ *	and descriptors, peers that vanish before they are accepted, completions that come late.
+ *	The same seed and the same ops give the same luck. TCLCHAN_SIM_SEED chooses the seed
+ *	(default 1).
  *
  *	Nothing that it does may be visible to a script, but for the time that it takes.
  */
@@ -148,7 +149,8 @@ SimIsHeld(const SimEngine *simPtr, const IocpOp *opPtr)
 }
 
 /*
- * A cancellation that comes too late is ordinary too: the op is complete, only nobody has heard of it.
+ * A cancellation that comes too late is ordinary too: the op is complete, only nobody has heard of
+ * it.
  */
 static void
 SimCancel(IocpEngine *enginePtr, IocpOp *opPtr)
@@ -184,7 +186,8 @@ SimReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 	 */
 	if (completions[i].opPtr->kind != IOCP_OP_ACCEPT && SimChance(simPtr, 8)
 		&& SimHold(simPtr, &completions[i])) {
-	    memmove(&completions[i], &completions[i + 1], (size_t)(fresh - 1) * sizeof(*completions));
+	    memmove(&completions[i], &completions[i + 1],
+		    (size_t)(fresh - 1) * sizeof(*completions));
 	} else {
 	    i++;
 	    count++;

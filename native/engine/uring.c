@@ -2,18 +2,19 @@
  * uring.c --
  *	The io_uring engine.
  *
- *	The ring lives in the thread that uses it. Where the kernel has them (6.1), SINGLE_ISSUER and
- *	DEFER_TASKRUN keep completions from interrupting the thread: they are made when it asks for
- *	them. TASKRUN_FLAG says in shared memory whether asking is worth a system call.
+ *	The ring lives in the thread that uses it. Where the kernel has them (6.1), SINGLE_ISSUER
+ *	and DEFER_TASKRUN keep completions from interrupting the thread: they are made when it asks
+ *	for them. TASKRUN_FLAG says in shared memory whether asking is worth a system call.
  *
- *	Submissions gather in the ring until the next reap or wait, so that one system call hands over
- *	what a whole turn of the event loop wrote and fetches what is complete.
+ *	Submissions gather in the ring until the next reap or wait, so that one system call hands
+ *	over what a whole turn of the event loop wrote and fetches what is complete.
  *
- *	Tcl's notifier cannot wait on a DEFER_TASKRUN ring itself (select never wakes), so an eventfd
- *	is registered with it; the kernel is told to signal it only while somebody waits on it.
+ *	Tcl's notifier cannot wait on a DEFER_TASKRUN ring itself (select never wakes), so an
+ *	eventfd is registered with it; the kernel is told to signal it only while somebody waits on
+ *	it.
  *
- *	Receives take their buffer from a ring of provided buffers when there is something to put into
- *	it: a connection that waits for data holds no memory but the request in the kernel.
+ *	Receives take their buffer from a ring of provided buffers when there is something to put
+ *	into it: a connection that waits for data holds no memory but the request in the kernel.
  */
 
 #include "engine.h"
@@ -252,8 +253,8 @@ UringSubmitQueued(UringEngine *uringPtr)
     }
 
     /*
-     * -EBUSY, -EAGAIN and -EINTR leave the entries queued: the next call repeats them. Anything else
-     * would be a fault of this file.
+     * -EBUSY, -EAGAIN and -EINTR leave the entries queued: the next call repeats them. Anything
+     * else would be a fault of this file.
      */
 
     if (result < 0 && result != -EBUSY && result != -EAGAIN && result != -EINTR) {
@@ -266,7 +267,8 @@ UringSubmitQueued(UringEngine *uringPtr)
  * UringEntry --
  *	An empty submission entry.
  * Results:
- *	NULL when the ring is full and the kernel does not take from it before completions are reaped.
+ *	NULL when the ring is full and the kernel does not take from it before completions are
+ *	reaped.
  */
 static struct io_uring_sqe *
 UringEntry(UringEngine *uringPtr)
