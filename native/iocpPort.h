@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +54,9 @@ IocpNow(void)
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+/* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */
+#define IOCP_NOTIFY_FD_END FD_SETSIZE
 
 /*
  * Tcl 9 counts in Tcl_Size; Tcl 8.6 in int.

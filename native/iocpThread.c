@@ -57,6 +57,13 @@ IocpThreadGet(char *reason, size_t size)
 	free(threadPtr);
 	return NULL;
     }
+    if (typePtr->notifyFdProc(threadPtr->enginePtr) >= IOCP_NOTIFY_FD_END) {
+	snprintf(reason, size, "no descriptor below %d is left for Tcl's notifier to wait on",
+		IOCP_NOTIFY_FD_END);
+	typePtr->closeProc(threadPtr->enginePtr);
+	free(threadPtr);
+	return NULL;
+    }
     currentPtr = threadPtr;
     IocpStatsAddThread(threadPtr);
     IocpEventSourceNew(threadPtr);
