@@ -1,0 +1,45 @@
+# make serve      set everything up and serve a site with a Tcl web server on socket2
+#                 PORT=N (0 takes a free one)  ROOT=DIR  TCLHTTPD=DIR  ENGINE=io_uring|epoll
+# make test       set everything up and run all tests; ARGS="-k stats" goes to pytest
+# make sanitize   run the Tcl tests with AddressSanitizer and UndefinedBehaviorSanitizer
+# make clean      remove what was built
+
+PORT ?= 8015
+ROOT ?= $(if $(TCLHTTPD),,examples/site)
+ARGS ?=
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Directories too: their time changes when a file goes away.
+sources := $(shell find native tclchan -not -path '*/__pycache__*') \
+    LICENSE README.md meson.build meson.options pyproject.toml
+
+.PHONY: serve test sanitize clean
+
+serve: build/package.stamp
+	@exec python tools/foreground.py tclchan httpd --port $(PORT) $(if $(ROOT),--root "$(ROOT)") \
+	    $(if $(TCLHTTPD),--tclhttpd "$(TCLHTTPD)") $(if $(ENGINE),--engine $(ENGINE))
+
+test: build/package.stamp build/test.stamp
+	@exec pytest $(ARGS)
+
+sanitize: build/package.stamp build/test.stamp
+	@tools/sanitize.sh $(ARGS)
+
+clean:
+	rm -rf build .venv
+
+build/serve.stamp: tools/setup.sh pyproject.toml
+	@mkdir -p build
+	@tools/setup.sh serve
+	@touch $@
+
+build/test.stamp: build/serve.stamp
+	@tools/setup.sh test
+	@touch $@
+
+# Without isolation the build directory is kept, and only what has changed is compiled.
+build/package.stamp: build/serve.stamp $(sources)
+	@pip install -qq --no-build-isolation --no-deps --config-settings=build-dir=build/package .
+	@touch $@
