@@ -1,0 +1,96 @@
+"""The console command ``tclchan``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import resource
+import sys
+from collections.abc import Sequence
+
+from . import _doctor, _httpd
+from ._attach import library_dir
+from ._build_config import VERSION
+from ._interp import Interp
+from .errors import ScriptError, TclchanError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line *argv*, or that of the process, and return the exit code."""
+    args = _parser().parse_args(argv)
+    if args.raise_limit:
+        _raise_descriptor_limit()
+    try:
+        code: int = args.function(args)
+    except ScriptError as error:
+        print(error.errorinfo, file=sys.stderr)
+        return 1
+    except (TclchanError, OSError) as error:
+        print(f"tclchan: error: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"tclchan: error: {error}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tclchan", description="Tcl sockets in the completion style: socket2."
+    )
+    parser.set_defaults(raise_limit=False)
+    parser.add_argument("--version", action="version", version=f"tclchan {VERSION}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    httpd = commands.add_parser("httpd", help="serve a directory with a Tcl web server on socket2")
+    _httpd.add_arguments(httpd)
+    httpd.set_defaults(function=_httpd.main, raise_limit=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run a Tcl script, as a tclsh that has the driver",
+        description="Run a Tcl script as a tclsh does, with the driver loaded. The soft limit on "
+        "open descriptors is raised to the hard one. SIGINT and SIGTERM end the script; the exit "
+        "code is then 128 and the number of the signal.",
+    )
+    run.add_argument(
+        "--engine", default="auto", help="the engine to use, see doctor (default: %(default)s)"
+    )
+    run.add_argument(
+        "--replace-socket",
+        action="store_true",
+        help="make socket be socket2; the core's is tcl_core_socket then",
+    )
+    run.add_argument("script", metavar="SCRIPT", help='the file, or "-" for standard input')
+    run.add_argument("args", metavar="ARG", nargs=argparse.REMAINDER, help="words for its argv")
+    run.set_defaults(function=_run_script, raise_limit=True)
+
+    doctor = commands.add_parser(
+        "doctor", help="say which engines can be used here, why not the others, and what to do"
+    )
+    doctor.add_argument("--json", action="store_true", help="say it in JSON")
+    doctor.set_defaults(function=_doctor.main)
+
+    path = commands.add_parser("path", help="print the directory to add to a tclsh's auto_path")
+    path.set_defaults(function=_print_path)
+    return parser
+
+
+def _run_script(args: argparse.Namespace) -> int:
+    with Interp(
+        engine=args.engine, replace_socket=args.replace_socket, argv0=args.script, argv=args.args
+    ) as interp:
+        code = interp.source("/dev/stdin" if args.script == "-" else args.script)
+        return code if interp.stopped_by is None else 128 + interp.stopped_by
+
+
+def _print_path(args: argparse.Namespace) -> int:
+    print(library_dir())
+    return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Let a server have as many connections as the system lets this process have."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,97 @@
+"""How a thread that waits or computes in Tcl is reached: by signals, and from other threads."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import threading
+from _tkinter import READABLE, TkappType
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+
+from ._ffi import lib
+
+STOP = 0
+"""The byte of `Waker.poke`. The other bytes that arrive are the numbers of signals."""
+
+_GRACE_SECONDS = 0.1
+
+
+class Waker:
+    """Makes an interpreter's thread run Python code although it is in Tcl.
+
+    Python runs its signal handlers, and this package its stops, only between two steps of Python
+    code, and a thread that waits in Tcl takes none. Here a signal, or `poke`, makes a socket
+    readable that Tcl's event loop watches: it calls *on_wake*. A script that computes and never
+    enters the event loop does not do that; a thread of ours notices when the bytes stay unread, and
+    if they call for an end, unwinds the script.
+    """
+
+    def __init__(self, tk: TkappType, on_wake: Callable[[object, int], None]) -> None:
+        """Start to watch; to be called on the thread of *tk*."""
+        self._addr = tk.interpaddr()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._ends: Collection[int] = ()
+        self._closed = threading.Event()
+        tk.createfilehandler(self._reader, READABLE, on_wake)
+        self._watcher = threading.Thread(target=self._watch, name="tclchan-waker", daemon=True)
+        self._watcher.start()
+
+    @contextmanager
+    def listening(self, ending_signals: Collection[int]) -> Iterator[None]:
+        """Be reached by signals in this block, if it is on the main thread.
+
+        Args:
+            ending_signals: the signals whose handlers mean to end what is evaluated.
+        """
+        self._ends = {STOP, *ending_signals}
+        try:
+            if threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(before)
+        finally:
+            self._ends = ()
+
+    def poke(self) -> None:
+        """Have *on_wake* called. Any thread may do this, and so may a signal handler."""
+        with suppress(OSError):  # Full, which wakes as well, or closed.
+            self._writer.send(bytes([STOP]))
+
+    def clear(self) -> None:
+        """Take the bytes; as long as nobody does, *on_wake* is called again and again."""
+        with suppress(BlockingIOError):
+            while self._reader.recv(4096):
+                pass
+
+    def unwind(self) -> None:
+        """End the evaluation that is going on in the interpreter, whatever it catches."""
+        lib.TclchanUnwind(self._addr)
+
+    def close(self, tk: TkappType) -> None:
+        """Stop watching *tk*; to be called on its thread."""
+        tk.deletefilehandler(self._reader)
+        self._closed.set()
+        self.poke()
+        self._watcher.join()
+        self._reader.close()
+        self._writer.close()
+
+    def _watch(self) -> None:
+        poller = select.poll()
+        poller.register(self._reader, select.POLLIN)
+        while not self._closed.is_set():
+            poller.poll()
+            if self._closed.wait(_GRACE_SECONDS):
+                return
+            with suppress(BlockingIOError):
+                waiting = self._reader.recv(4096, socket.MSG_PEEK)
+                if any(byte in self._ends for byte in waiting):
+                    self.unwind()
