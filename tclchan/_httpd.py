@@ -1,0 +1,234 @@
+"""``tclchan httpd``: an installed Tcl web server, unmodified, on ``socket2``.
+
+The server runs in an interpreter whose ``socket`` is ``socket2``. ``tcl/httpd_SERVER.tcl`` beside
+this module starts and stops it, and says what there is to know about that one server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import stat
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ._interp import Interp
+from .errors import HttpdError, ScriptError
+
+SERVERS = ("xotcl", "tcllib", "tclhttpd")
+DEFAULT_PORT = 8015
+TCL_DIR = Path(__file__).with_name("tcl")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site that is being served: where, by which server, and on which engine."""
+
+    root: Path
+    address: str
+    port: int
+    server: str
+    engine: str
+
+    @property
+    def url(self) -> str:
+        """The address of its first page."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}/"
+
+    def __str__(self) -> str:
+        return f"serving {self.root} at {self.url} ({self.server} on {self.engine})"
+
+
+@contextmanager
+def serving(
+    interp: Interp,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    port: int = 0,
+    address: str = "127.0.0.1",
+    server: str | None = None,
+    tclhttpd: str | os.PathLike[str] | None = None,
+    rc: str | os.PathLike[str] | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
+    arguments: Sequence[str] = (),
+) -> Iterator[Site]:
+    """Serve *root* in *interp* for the length of a ``with`` block.
+
+    The site is answered while the event loop of *interp* runs (``interp.run()``). When the block
+    ends, the listeners, the connections and the server's files are closed.
+
+    Args:
+        interp: an interpreter made with ``replace_socket=True``.
+        root: the directory to serve; only *tclhttpd* has one of its own.
+        port: the port to listen on; 0 takes a free one.
+        address: the address to listen on.
+        server: one of ``SERVERS``; tclhttpd when *tclhttpd* is given, else xotcl.
+        tclhttpd: a tree of tclhttpd's sources, which is not written to.
+        rc: a configuration file for tclhttpd, read after its own.
+        log_dir: where the server's logs go; without one they are not kept.
+        arguments: more words for tclhttpd's command line.
+
+    Raises:
+        HttpdError: the site cannot be served; the message says why and what to do about it.
+    """
+    server = server or ("tclhttpd" if tclhttpd else SERVERS[0])
+    if server not in SERVERS:
+        raise HttpdError(f'unknown server "{server}": must be {", ".join(SERVERS)}')
+    if not 0 <= port <= 65535:
+        raise HttpdError(f"port {port} is out of range: must be 0 to 65535 (0 takes a free one)")
+    if server == "tclhttpd":
+        tree = _tclhttpd_tree(tclhttpd)
+    elif rc or arguments or tclhttpd:
+        raise HttpdError(f"{server} takes no configuration file, tree or arguments: tclhttpd does")
+    else:
+        tree = None
+    if root is None and tree is None:
+        raise HttpdError("which directory is to be served? Name it with --root DIR")
+    with ExitStack() as stack:
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="tclchan-httpd-"))
+        options = {
+            "work_dir": work,
+            "log_dir": _directory("log directory", log_dir) if log_dir else "",
+            "tclhttpd": str(tree or ""),
+            "rc": _file("configuration file", rc) if rc else "",
+            "arguments": tuple(arguments),
+        }
+        directory = _directory("root", root) if root is not None else ""
+        try:
+            interp.call("source", str(TCL_DIR / "httpd.tcl"))
+            interp.call("set", "::tclchan::httpd::server", server)
+            interp.call("source", str(TCL_DIR / f"httpd_{server}.tcl"))
+            words = tuple(word for option in options.items() for word in option)
+            actual = interp.call("::tclchan::httpd::start", directory, address, str(port), words)
+        except ScriptError as error:
+            raise HttpdError(_start_error(error, server, address, port)) from error
+        stack.callback(interp.call, "::tclchan::httpd::stop")
+        yield Site(
+            Path(directory or f"{tree}/htdocs"),
+            address,
+            int(actual),
+            server,
+            str(interp.call("::iocp::engine")),
+        )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``tclchan httpd``."""
+    parser.add_argument("--root", metavar="DIR", help="the directory to serve")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        metavar="N",
+        help="the port to listen on, 0 for a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address",
+        default="127.0.0.1",
+        metavar="ADDR",
+        help="the address to listen on (default: %(default)s, reachable from this machine only)",
+    )
+    parser.add_argument("--server", choices=SERVERS, help=f"the web server (default: {SERVERS[0]})")
+    parser.add_argument(
+        "--tclhttpd",
+        metavar="DIR",
+        help="a tree of tclhttpd's sources; serves its own pages unless --root names others",
+    )
+    parser.add_argument(
+        "--rc", metavar="FILE", help="a configuration file for tclhttpd, read after its own"
+    )
+    parser.add_argument(
+        "--log-dir", metavar="DIR", help="keep the server's logs there (default: no logs are kept)"
+    )
+    parser.add_argument(
+        "--engine", default="auto", help="auto, io_uring, or epoll (default: %(default)s)"
+    )
+    parser.add_argument(
+        "arguments", nargs="*", metavar="-- ARG", help="further arguments of tclhttpd"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM, or until the server's own code calls ``exit``."""
+    # Interp.run has handlers of its own. This one is for the time before it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with (
+            Interp(engine=args.engine, replace_socket=True) as interp,
+            serving(
+                interp,
+                args.root,
+                port=args.port,
+                address=args.address,
+                server=args.server,
+                tclhttpd=args.tclhttpd,
+                rc=args.rc,
+                log_dir=args.log_dir,
+                arguments=args.arguments,
+            ) as site,
+        ):
+            print(site, flush=True)
+            if site.server == "tclhttpd":
+                _keep_stdout_from_being_truncated()
+            return interp.run()
+    except KeyboardInterrupt:
+        return 0
+
+
+def _keep_stdout_from_being_truncated() -> None:
+    """Put a pipe between a standard output that is a regular file and this process.
+
+    tclhttpd runs CGI programs with ``2> /dev/stdout``, which opens that file anew and empties it.
+    """
+    if not stat.S_ISREG(os.fstat(1).st_mode):
+        return
+    target = os.dup(1)
+    reader, writer = os.pipe()
+    os.dup2(writer, 1)
+    os.close(writer)
+
+    def pump() -> None:
+        while chunk := os.read(reader, 65536):
+            os.write(target, chunk)
+
+    threading.Thread(target=pump, name="tclchan-stdout", daemon=True).start()
+
+
+def _directory(what: str, path: str | os.PathLike[str]) -> str:
+    directory = Path(path).absolute()
+    if not directory.is_dir():
+        state = "is not a directory" if directory.exists() else "does not exist"
+        raise HttpdError(f'{what} "{os.fspath(path)}" {state}')
+    if not os.access(directory, os.R_OK | os.X_OK):
+        raise HttpdError(f'{what} "{os.fspath(path)}" cannot be read: permission denied')
+    return str(directory)
+
+
+def _file(what: str, path: str | os.PathLike[str]) -> str:
+    if not Path(path).is_file():
+        raise HttpdError(f'{what} "{os.fspath(path)}" is not a file')
+    return str(Path(path).absolute())
+
+
+def _tclhttpd_tree(path: str | os.PathLike[str] | None) -> Path:
+    if path is None:
+        raise HttpdError("where is tclhttpd? Name a tree of its sources with --tclhttpd DIR")
+    tree = Path(_directory("tclhttpd tree", path))
+    for needed in ("bin/httpd.tcl", "bin/httpdthread.tcl", "bin/tclhttpd.rc", "lib/httpd.tcl"):
+        if not (tree / needed).is_file():
+            raise HttpdError(f'"{os.fspath(path)}" is not a tree of tclhttpd: it has no {needed}')
+    return tree
+
+
+def _start_error(error: ScriptError, server: str, address: str, port: int) -> str:
+    """The cause out of a server's own account, which may hold a whole stack trace."""
+    if found := re.search(r"couldn't open socket: [^\n]*", str(error)):
+        return f"{found[0]} ({address} port {port})"
+    return f"{server} does not start: {error}"

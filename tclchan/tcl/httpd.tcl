@@ -1,0 +1,233 @@
+# Common ground of the hosted web servers: what a server's own file (httpd_SERVER.tcl) builds on.
+#
+# Each of those files defines
+#   ::tclchan::httpd::start root address port options   -> the port it listens on
+#   ::tclchan::httpd::stop                              closes listeners, connections, and logs
+# The servers themselves are loaded as they were installed. What they lack for serving a site is
+# added by subclassing and through their own hooks, never by changing or redefining their code.
+
+namespace eval ::tclchan::httpd {
+    variable server ""
+    variable since [clock milliseconds]
+
+    # Only the types that the servers leave out or name by outdated names; see content_type.
+    variable types {
+        apng image/apng       avif image/avif        bin application/octet-stream
+        css text/css          csv text/csv           gif image/gif
+        gz application/gzip   htm text/html          html text/html
+        ico image/x-icon      jpeg image/jpeg        jpg image/jpeg
+        js text/javascript    json application/json  map application/json
+        md text/markdown      mjs text/javascript    mp3 audio/mpeg
+        mp4 video/mp4         ogg audio/ogg          pdf application/pdf
+        png image/png         svg image/svg+xml      tar application/x-tar
+        tcl text/plain        txt text/plain         wasm application/wasm
+        wav audio/wav         webm video/webm        webmanifest application/manifest+json
+        webp image/webp       woff font/woff         woff2 font/woff2
+        xml text/xml          zip application/zip
+    }
+}
+
+# The Content-Type of a file, by its extension.
+proc ::tclchan::httpd::content_type file {
+    variable types
+    set extension [string tolower [string range [file extension $file] 1 end]]
+    if {![dict exists $types $extension]} { return application/octet-stream }
+    set type [dict get $types $extension]
+    if {[string match text/* $type]} { append type "; charset=utf-8" }
+    return $type
+}
+
+# The date format of HTTP headers. The locale is that of the protocol, not that of the machine.
+proc ::tclchan::httpd::date seconds {
+    clock format $seconds -format {%a, %d %b %Y %H:%M:%S GMT} -gmt true -locale C
+}
+
+# Whether a file last changed at mtime is what a client with this If-Modified-Since already has.
+# A date that cannot be read is as none, as the protocol demands.
+proc ::tclchan::httpd::unmodified {mtime since} {
+    regexp {^[^;]+} $since since
+    expr {$since ne "" && ![catch {clock scan $since} seconds] && $mtime <= $seconds}
+}
+
+proc ::tclchan::httpd::escape text {
+    string map {& &amp; < &lt; > &gt; \" &quot;} $text
+}
+
+# Find the file that a URL path means. Returns {kind file}:
+#   file F        F is the file (of a directory, its index page)
+#   template F    a page made by Tcl
+#   listing D     a directory without an index page
+#   redirect URL  a directory named without its slash
+#   missing ""    there is none, or the path would leave the root. Both look alike from outside.
+proc ::tclchan::httpd::find {root path} {
+    set parts {}
+    foreach part [split $path /] {
+        set part [decode $part]
+        # Never a way up, an absolute part, or a hidden file; and never a byte that the file system
+        # would read otherwise than this check does.
+        if {[regexp {[/\\\u0000]} $part]} { return {missing ""} }
+        if {[string match .* $part] && $part ne ".well-known"} { return {missing ""} }
+        if {$part ne ""} { lappend parts ./$part }
+    }
+    # "./" in front of each part keeps "~name" from being a home directory.
+    set file [file join $root {*}$parts]
+    if {[file isdirectory $file]} {
+        if {![string match */ $path]} { return [list redirect $path/] }
+        foreach {name kind} {index.html file index.tml template} {
+            set index [file join $file $name]
+            if {[file isfile $index]} { return [list $kind $index] }
+        }
+        return [list listing $file]
+    }
+    if {![string match */ $path]} {
+        foreach candidate [list $file $file.html $file.tml] {
+            if {![file isfile $candidate] || ![file readable $candidate]} continue
+            return [list [expr {[string match *.tml $candidate] ? "template" : "file"}] $candidate]
+        }
+    }
+    return {missing ""}
+}
+
+proc ::tclchan::httpd::decode part {
+    set bytes [encoding convertto utf-8 $part]
+    set result ""
+    while {[regexp -indices {%[0-9a-fA-F]{2}} $bytes at]} {
+        lassign $at first last
+        append result [string range $bytes 0 $first-1]
+        append result [binary format H2 [string range $bytes $first+1 $last]]
+        set bytes [string range $bytes $last+1 end]
+    }
+    return [encoding convertfrom utf-8 $result$bytes]
+}
+
+# The HTML of a template: text in which Tcl commands in brackets are replaced by their results.
+# The result is bytes, ready for a binary channel.
+proc ::tclchan::httpd::render file {
+    set in [open $file]
+    try {
+        fconfigure $in -encoding utf-8
+        set text [read $in]
+    } finally {
+        close $in
+    }
+    return [encoding convertto utf-8 [apply {text {subst $text} ::tclchan::httpd} $text]]
+}
+
+# A page that lists a directory. Its links are relative: find makes sure of the slash at the end.
+proc ::tclchan::httpd::listing {directory path} {
+    set row {<tr><td><a href="%s">%s</a></td><td>%s</td></tr>}
+    set rows {}
+    if {[string trim $path /] ne ""} { lappend rows [format $row ../ ../ ""] }
+    foreach file [lsort -dictionary [glob -nocomplain -directory $directory *]] {
+        # Tcl puts "./" in front of a name like "~user".
+        regsub {^\./} [file tail $file] "" name
+        if {[file isdirectory $file]} { append name / }
+        set size [expr {[file isfile $file] ? [file size $file] : ""}]
+        lappend rows [format $row ./[encode $name] [escape $name] $size]
+    }
+    set title "Index of [escape $path]"
+    return [encoding convertto utf-8 "<!DOCTYPE html>
+<html lang=\"en\"><head><meta charset=\"utf-8\"><title>$title</title>
+<style>body{font:1rem/1.6 system-ui,sans-serif;margin:2rem auto;max-width:48rem;padding:0 1rem}
+td+td{padding-left:3rem;text-align:right;font-variant-numeric:tabular-nums}</style></head>
+<body><h1>$title</h1><table>[join $rows \n]</table></body></html>
+"]
+}
+
+# Percent-encode a path for use in a URL.
+proc ::tclchan::httpd::encode path {
+    binary scan [encoding convertto utf-8 $path] cu* bytes
+    set result ""
+    foreach byte $bytes {
+        set char [format %c $byte]
+        append result [expr {[regexp {[A-Za-z0-9/._-]} $char] ? $char : [format %%%02X $byte]}]
+    }
+    return $result
+}
+
+# A snapshot of the running server: what /stats.json says, and what a template can show.
+proc ::tclchan::httpd::stats {} {
+    variable server
+    variable since
+    set counters [::iocp::stats]
+    set engine [dict get $counters engine]
+    dict unset counters engine
+    dict set result server $server
+    dict set result engine $engine
+    dict set result driver [package provide Iocpsock]
+    dict set result tcl [info patchlevel]
+    dict set result uptime [format %.3f [expr {([clock milliseconds] - $since) / 1000.0}]]
+    dict set result connections [llength [connections]]
+    dict set result channels [llength [file channels]]
+    dict set result counters $counters
+    return $result
+}
+
+proc ::tclchan::httpd::stats_json {} {
+    set stats [stats]
+    set members [lmap {name value} [dict get $stats counters] {format {"%s":%s} $name $value}]
+    dict set stats counters \{[join $members ,]\}
+    set members [lmap {name value} $stats {
+        if {$name in {server engine driver tcl}} { set value \"$value\" }
+        format {"%s":%s} $name $value
+    }]
+    return \{[join $members ,]\}\n
+}
+
+# The channels of the clients that are connected now. A listener has no peer.
+proc ::tclchan::httpd::connections {} {
+    lmap chan [file channels iocp*] {
+        if {[catch {fconfigure $chan -peername}]} continue
+        set chan
+    }
+}
+
+# Let every connection end at once when it is closed, giving up what its client has not yet taken:
+# one slow reader must not delay the end of the process.
+proc ::tclchan::httpd::hurry {} {
+    # Options of a channel cannot be set while fcopy writes to it: closing the source ends the copy.
+    foreach chan [file channels] {
+        if {![string match iocp* $chan] && [catch {fconfigure $chan -blocking 0} message]
+            && [string match "*copy in progress*" $message]} {
+            catch {close $chan}
+        }
+    }
+    foreach chan [connections] { catch {fconfigure $chan -blocking 0 -linger 0} }
+}
+
+proc ::tclchan::httpd::hang_up {} {
+    hurry
+    foreach chan [connections] { catch {close $chan} }
+}
+
+# Package require for a server: says what to install when it is not there.
+proc ::tclchan::httpd::need {package version debian} {
+    if {[catch {package require $package $version} message]} {
+        if {![string match "can't find package*" $message]} { error $message $::errorInfo }
+        return -code error -errorcode [list TCLCHAN MISSING $debian] \
+            "$message: install it with \"apt-get install $debian\""
+    }
+}
+
+proc ::tclchan::httpd::port_of listener {
+    lindex [fconfigure $listener -sockname] 2
+}
+
+# Evaluate a script whose messages on stderr are of no use to anyone: a server's own start-up
+# banner, which names a port of 0 and a host that it does not listen on.
+proc ::tclchan::httpd::quietly script {
+    chan push stderr ::tclchan::httpd::Silence
+    try {
+        uplevel 1 $script
+    } finally {
+        chan pop stderr
+    }
+}
+
+namespace eval ::tclchan::httpd::Silence {
+    proc initialize {chan mode} { return {initialize finalize write} }
+    proc finalize chan {}
+    proc write {chan bytes} {}
+    namespace export *
+    namespace ensemble create
+}

@@ -1,0 +1,113 @@
+# tclhttpd (a tree of its sources, as checked out), started by its own bin/httpd.tcl.
+#
+# Nothing in the tree is changed or written to. What has to differ is said through its configuration
+# file, its command line, and the start-up script that it lets one name with -main.
+
+# tclhttpd itself takes these from tcllib, and blames a missing "Standard Tcl Library" on its tree.
+foreach package {md5 base64 ncgi html uri counter cmdline fileutil} version {1 2 1 1 1 2 1 1} {
+    ::tclchan::httpd::need $package $version tcllib
+}
+
+proc ::tclchan::httpd::start {root address port options} {
+    variable work [dict get $options work_dir]
+    set tree [dict get $options tclhttpd]
+    # Templates write the pages made from them beside themselves: the tree's own get a copy.
+    if {$root eq ""} {
+        set root [file join $work htdocs]
+        file copy [file join $tree htdocs] $root
+    }
+    # The server makes links to itself, so that it has to know its port before it listens.
+    if {$port == 0} { set port [free_port $address] }
+    set logs [expr {[dict get $options log_dir] ne "" ? [dict get $options log_dir] : $work}]
+    set home [file join $tree bin]
+    save [file join $work tclhttpd.rc] \
+        [load_text [file join $home tclhttpd.rc]] \
+        [list Config LogFile [file join $logs log]] \
+        [list Config pidfile [file join $work tclhttpd.pid]] \
+        [list Config https_host $address] \
+        [list Config https_ipaddr $address] \
+        {# The certificate of the tree is of 1999. A configuration file that names another, and sets
+         # USE_SSL2 0, USE_SSL3 0, USE_TLS1 1, has HTTPS.
+         Config SSL_CERTFILE /nonexistent} \
+        [expr {[dict get $options rc] ne "" ? [load_text [dict get $options rc]] : ""}]
+    # Other packages by the name of httpd have higher versions, and a worker thread would find them.
+    save [file join $work main.tcl] {
+        package require httpd 1.6
+        source [file join $Config(home) httpdthread.tcl]
+        if {[info commands ::tclchan::httpd::extend] ne ""} { ::tclchan::httpd::extend }
+    }
+    set ::argv0 [file join $home httpd.tcl]
+    set ::argv [list -config [file join $work tclhttpd.rc] -main [file join $work main.tcl] \
+        -docRoot $root -host $address -ipaddr $address -port $port {*}[dict get $options arguments]]
+    set ::argc [llength $::argv]
+    heartbeat
+    try {
+        uplevel #0 [list source $::argv0]
+    } finally {
+        after cancel $::tclchan::httpd::beat
+    }
+    return [port_of $::Httpd(listen)]
+}
+
+# The script ends in "vwait forever". This host has an event loop of its own: the wait is to end.
+proc ::tclchan::httpd::heartbeat {} {
+    variable beat [after 1 ::tclchan::httpd::heartbeat]
+    set ::forever 1
+}
+
+# Called by the start-up script, when the packages of the server are there.
+proc ::tclchan::httpd::extend {} {
+    variable types
+    foreach {extension type} $types {
+        if {![info exists ::MimeType(.$extension)]} { set ::MimeType(.$extension) $type }
+    }
+    Url_PrefixInstall /stats.json {::tclchan::httpd::return_stats}
+}
+
+proc ::tclchan::httpd::return_stats {sock suffix} {
+    Httpd_AddHeaders $sock Cache-Control no-store
+    Httpd_ReturnData $sock application/json [stats_json]
+}
+
+proc ::tclchan::httpd::stop {} {
+    # What ended the event loop has cancelled the interpreters of the virtual hosts as well, and the
+    # first script that they are given tells them so.
+    foreach child [interp slaves] { catch {interp eval $child [list concat]} }
+    Httpd_Shutdown
+    foreach id [after info] { after cancel $id }
+    foreach connection [info globals Httpd?*] {
+        if {![info exists ::${connection}(infile)]} continue
+        # Closing a pipe in blocking mode would wait for the CGI program at its other end.
+        catch {fconfigure [set ::${connection}(infile)] -blocking 0}
+        catch {close [set ::${connection}(infile)]}
+    }
+    hang_up
+    Log_Flush
+}
+
+proc ::tclchan::httpd::free_port address {
+    set listener [socket -server {} -myaddr $address 0]
+    try {
+        return [port_of $listener]
+    } finally {
+        close $listener
+    }
+}
+
+proc ::tclchan::httpd::load_text file {
+    set in [open $file]
+    try {
+        return [read $in]
+    } finally {
+        close $in
+    }
+}
+
+proc ::tclchan::httpd::save {file args} {
+    set out [open $file w]
+    try {
+        puts $out [join $args \n]
+    } finally {
+        close $out
+    }
+}

@@ -1,0 +1,194 @@
+# XOTcl's xotcl::comm::httpd (Debian: xotcl), the default server.
+#
+# It is the default since, of the servers that Debian packages, it alone speaks HTTP/1.1: it keeps
+# connections alive, answers pipelined requests, HEAD and If-Modified-Since, and sends
+# Last-Modified. tcllib's httpd closes after each answer, knows none of these, and leaves the type
+# of a plain page empty. A file leaves here by one fcopy with a 64 kB buffer, there by a new fcopy
+# for every 4 kB; of small files this server sends six times as many per second.
+#
+# It is made to be extended by subclassing its worker, and has to be: as installed it follows ".."
+# out of its root, lets anyone PUT files, knows no type for SVG and scripts, and sends a body with a
+# 304.
+
+::tclchan::httpd::need XOTcl 1.6 xotcl
+::tclchan::httpd::need xotcl::comm::httpd 1.1 xotcl
+
+proc ::tclchan::httpd::start {root address port options} {
+    variable httpd
+    variable log_dir [dict get $options log_dir]
+    quietly {
+        # "/." keeps a root of "/" from being trimmed to nothing.
+        set httpd [::xotcl::comm::httpd::Httpd new -port $port -ipaddr $address -root $root/. \
+            -logdir [expr {$log_dir ne "" ? $log_dir : [dict get $options work_dir]}] \
+            -httpdWrk ::tclchan::httpd::xotcl::Worker]
+    }
+    return [port_of [$httpd set listen]]
+}
+
+proc ::tclchan::httpd::stop {} {
+    variable httpd
+    hurry
+    foreach worker [$httpd info children] { $worker destroy }
+    $httpd destroy
+}
+
+# The methods of the server look for XOTcl's commands in the global namespace.
+namespace import -force ::xotcl::*
+
+namespace eval ::tclchan::httpd::xotcl {
+    namespace import ::xotcl::*
+
+    # A worker serves one connection, request by request.
+    Class Worker -superclass ::xotcl::comm::httpd::Httpd::Wrk
+
+    # A link is a worker's connection. A client that is gone is no news worth a line on stderr, and
+    # no reason for leaving the objects of its connection behind.
+    Class Link -superclass ::xotcl::comm::connection::Connection
+
+    Worker instproc init args {
+        next
+        # A client that says nothing is dropped, as an idle one is; firstLine cancels this.
+        my set timeout [after [[my info parent] workerTimeout] [list [self] destroy]]
+    }
+
+    Worker instproc makeConnection socket {
+        ::tclchan::httpd::xotcl::Link create [self]::connection -socket $socket -req [self]
+    }
+
+    Worker instproc destroy {} {
+        if {[my exists timeout]} { after cancel [my set timeout] }
+        next
+    }
+
+    # Called anew for each part of a request line that comes in parts: one Date header, not several.
+    Worker instproc firstLine {} {
+        my set replyHeaderFields {}
+        next
+    }
+
+    # The server gathers the whole body of a request before it looks at what is asked for.
+    Httpd::Wrk set codes(413) "Content Too Large"
+
+    Worker instproc receive-body {} {
+        my instvar meta
+        if {![info exists meta(content-length)] || $meta(content-length) <= 1048576} {
+            return [next]
+        }
+        my connection event readable [self] ""
+        my set closing 1
+        my replyCode 413 Connection close
+        my replyErrorMsg
+    }
+
+    Worker instproc respond {} {
+        my instvar version method resourceName fileName meta
+        if {[info exists meta(connection)] && [string match -nocase *close* $meta(connection)]} {
+            my connection makePersistent 0
+            my set closing 1
+        }
+        if {$version <= 1.0 || [my exists closing]} {
+            my lappend replyHeaderFields Connection close
+        }
+        if {$method ni {GET HEAD}} { return [next] }
+        if {$resourceName eq "stats.json"} {
+            my lappend replyHeaderFields Cache-Control no-store
+            return [my sendMsg [::tclchan::httpd::stats_json] application/json]
+        }
+        lassign [::tclchan::httpd::find [[my info parent] root] /$resourceName] kind fileName
+        switch $kind {
+            file { next }
+            template {
+                my lappend replyHeaderFields Cache-Control no-store
+                if {[catch {::tclchan::httpd::render $fileName} page]} {
+                    puts stderr "$fileName: $::errorInfo"
+                    my replyCode 500
+                    return [my replyErrorMsg [::tclchan::httpd::escape $page]]
+                }
+                my sendMsg $page "text/html; charset=utf-8"
+            }
+            listing {
+                my sendMsg [::tclchan::httpd::listing $fileName /$resourceName] \
+                    "text/html; charset=utf-8"
+            }
+            redirect { my replyCode 302 Location $fileName; my replyErrorMsg }
+            missing { my replyCode 404; my replyErrorMsg }
+        }
+    }
+
+    Worker instproc respond-HEAD {} {
+        my instvar fileName
+        my replyCode 200 \
+            Last-Modified [::tclchan::httpd::date [file mtime $fileName]] \
+            Content-Type [::tclchan::httpd::content_type $fileName] \
+            Content-Length [file size $fileName]
+        my connection puts ""
+        my close
+    }
+
+    Worker instproc respond-PUT {} {
+        my replyCode 405 Allow "GET, HEAD"
+        my replyErrorMsg
+    }
+
+    Worker instproc sendFile {file {type ""}} {
+        if {[catch { next $file [::tclchan::httpd::content_type $file] } message options]} {
+            # When the client is gone before the header is out, fcopy calls fcopy-end and then
+            # fails without a message: all is done. Any other failure leaves half an answer.
+            if {$message eq ""} return
+            my destroy
+            return -options $options $message
+        }
+    }
+
+    # After an error the rest of the file is missing: the end of the connection tells the client.
+    Worker instproc fcopy-end {file bytes {error ""}} {
+        if {$error eq ""} { return [next] }
+        close $file
+        my destroy
+    }
+
+    # The name of the resource in such an answer is the client's own text; a 304 has no body.
+    Worker instproc replyErrorMsg args {
+        my instvar replyCode resourceName
+        if {$replyCode == 304} {
+            my connection puts ""
+            return [my close]
+        }
+        set resourceName [::tclchan::httpd::escape $resourceName]
+        next
+    }
+
+    Worker instproc unmodified mtime {
+        my instvar meta
+        expr {[info exists meta(if-modified-since)]
+              && [::tclchan::httpd::unmodified $mtime $meta(if-modified-since)]}
+    }
+
+    Worker instproc close {} {
+        if {[my exists closing]} { my set version 1.0 }
+        next
+    }
+
+    Worker instproc log args {
+        if {$::tclchan::httpd::log_dir ne ""} { next }
+    }
+
+    # The server's trace of HEAD requests goes to stdout.
+    Worker instproc showMsg args {}
+
+    Link instproc puts string {
+        if {[catch {::puts [my socket] $string} message]} { my set error $message }
+    }
+
+    Link instproc puts-nonewline string {
+        if {[catch {::puts -nonewline [my socket] $string} message]} { my set error $message }
+    }
+
+    Link instproc destroy {} {
+        if {[my exists socket]} {
+            catch {close [my socket]}
+            my unset socket
+        }
+        next
+    }
+}
