@@ -1,0 +1,16 @@
+"""The Tcl tests, with a driver built with AddressSanitizer and UndefinedBehaviorSanitizer."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from conftest import ENGINES, ROOT
+
+
+@pytest.mark.timeout(900)
+def test_sanitizers_find_nothing() -> None:
+    done = subprocess.run([ROOT / "tools/sanitize.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    usable = [info.name for info in ENGINES if info.usable]
+    assert done.stdout.endswith(f"sanitizers: nothing found on {' '.join(usable)}\n")

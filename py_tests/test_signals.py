@@ -1,0 +1,136 @@
+"""Signals reach Python although Tcl waits or computes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tclchan
+
+WAYS = {
+    "waiting": "vwait forever",
+    "waiting in a catch": "while 1 {catch {vwait forever}}",
+    "waiting in a handler": "after 0 {catch {vwait a}; error no}; vwait b",
+    "busy in the event loop": "proc again {} {after 0 again}; again; vwait forever",
+    "busy with update": "while 1 {catch update}",
+    "computing": "while 1 {}",
+    "computing in a catch": "while 1 {catch {while 1 {}}}",
+    "delayed": "after 60000",
+}
+
+
+@pytest.fixture(autouse=True)
+def everything_is_restored() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def send_soon(number: int) -> threading.Timer:
+    timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
+    timer.start()
+    return timer
+
+
+@pytest.mark.parametrize("script", WAYS.values(), ids=WAYS.keys())
+def test_sigint_in_eval_is_a_keyboard_interrupt(interp: tclchan.Interp, script: str) -> None:
+    interp.command("started", lambda: send_soon(signal.SIGINT) and None)
+    with pytest.raises(KeyboardInterrupt):
+        interp.eval(f"started; {script}")
+    assert interp.eval("set usable 1") == "1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("script", WAYS.values(), ids=WAYS.keys())
+def test_run_returns(interp: tclchan.Interp, script: str, number: int) -> None:
+    interp.command("started", lambda: send_soon(number) and None)
+    interp.call("after", "0", f"started; {script}")
+    assert interp.run() == 0
+    assert interp.stopped_by == number
+    interp.eval("foreach id [after info] {after cancel $id}; after 0 {exit 3}")
+    assert interp.run() == 3
+    assert interp.stopped_by is None
+
+
+def test_a_second_signal_gets_through_a_busy_command(interp: tclchan.Interp) -> None:
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interp.stopped_by == signal.SIGINT
+        send_soon(signal.SIGINT)
+        threading.Event().wait()
+
+    interp.command("work", work)
+    interp.eval("after 0 {catch work}")
+    assert interp.run() == 0
+
+
+def test_the_handlers_of_the_program_stay(interp: tclchan.Interp) -> None:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: interp.stop(5))
+    try:
+        send_soon(signal.SIGTERM)
+        assert interp.run() == 5
+        assert interp.stopped_by is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_other_signals_are_handled_and_tcl_goes_on(interp: tclchan.Interp) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: interp.call("set", "done", "yes"))
+    try:
+        send_soon(signal.SIGUSR1)
+        assert interp.eval("vwait done; set done") == "yes"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_handler_that_raises_ends_the_evaluation(interp: tclchan.Interp) -> None:
+    def raise_it(*_: object) -> None:
+        raise LookupError("from the handler")
+
+    before = signal.signal(signal.SIGUSR1, raise_it)
+    try:
+        send_soon(signal.SIGUSR1)
+        with pytest.raises(LookupError, match="from the handler"):
+            interp.eval("while 1 {catch {vwait forever}}")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_wakeup_fd_of_the_program_is_put_back(interp: tclchan.Interp) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    try:
+        interp.eval("set x 1")
+    finally:
+        assert signal.set_wakeup_fd(-1) == writer
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("script", WAYS.values(), ids=WAYS.keys())
+def test_the_command_line_ends(script: str, number: int, tmp_path: Path) -> None:
+    file = tmp_path / "script.tcl"
+    file.write_text(f"puts ready; flush stdout; {script}")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "tclchan", "run", str(file)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (128 + number, "", "")

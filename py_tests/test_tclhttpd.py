@@ -1,0 +1,255 @@
+"""A real tclhttpd, unmodified, on the driver. TCLHTTPD names a tree of its sources (3.5.2).
+
+What is asked for here is what its own pages and its own handlers do with sockets: see also
+test_httpd.py and test_httpd_downloads.py, which run with it too then.
+"""
+
+from __future__ import annotations
+
+import base64
+import filecmp
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from httpclient import DEADLINE, TCLHTTPD, Server, reset, serve, wait_for
+
+pytestmark = pytest.mark.skipif(
+    not TCLHTTPD, reason="TCLHTTPD does not name a tree of tclhttpd's sources"
+)
+
+TREE = Path(TCLHTTPD)
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def server(engine: str, tmp_path: Path, logs: Path) -> Iterator[Server]:
+    """The server with a copy of its own pages, and a file that has every byte in it."""
+    docs = tmp_path / "htdocs"
+    shutil.copytree(TREE / "htdocs", docs)
+    (docs / "bytes.bin").write_bytes(bytes(range(256)) * 400)
+    with serve(engine, "tclhttpd", tmp_path, "--log-dir", str(logs), root=docs) as hosted:
+        yield hosted
+
+
+def error_log(logs: Path) -> str:
+    return "".join(file.read_text() for file in logs.glob("*error"))
+
+
+def password(server: Server) -> str:
+    found = re.search(r'user "debug" password "(.*)"', server.stderr())
+    assert found
+    return "Basic " + base64.b64encode(f"debug:{found[1]}".encode()).decode()
+
+
+def test_pages(server: Server, logs: Path) -> None:
+    for path, status, text in [
+        ("/", 200, b"Tcl Web Server"),
+        ("/index.tml", 200, b"Tcl Web Server"),
+        ("/empty.html", 200, b""),
+        ("/images/", 200, b"Listing of"),
+        ("/images", 302, b""),
+        ("/learn/", 200, b"<"),
+        ("/include.shtml", 200, b"<"),
+        ("/forms/", 200, b"<"),
+        ("/hello/there", 200, b"Hello, World!"),
+        ("/mail/bugreport", 200, b""),
+        ("/guestbook/", 200, b"<"),
+        ("/cgi-bin/hello.cgi", 200, b"Hello"),
+        ("/cgi-bin/env.cgi?a=1", 200, b"QUERY_STRING"),
+        ("/cgi-bin/test.cgi", 200, b"<"),
+        ("/cgi-bin/redirect.cgi", 302, b""),
+        ("/status", 401, b""),
+        ("/debug", 401, b""),
+        ("/admin", 403, b""),
+        ("/nothing/here", 200, b"Not Found"),
+    ]:
+        response, body = server.request(path)
+        assert response.status == status, (path, response.status, body[:300])
+        assert text in body, (path, body[:300])
+    log = error_log(logs).replace("Error 403 /admin", "")
+    assert "error" not in log.lower(), log
+
+
+def test_binary_file(server: Server) -> None:
+    response, body = server.request("/bytes.bin")
+    assert response.status == 200
+    assert body == bytes(range(256)) * 400
+    response, body = server.request("/bytes.bin", "HEAD")
+    assert (response.status, body) == (200, b"")
+    assert response.headers["Content-Length"] == "102400"
+    date = response.headers["Last-Modified"]
+    response, body = server.request("/bytes.bin", If_Modified_Since=date)
+    assert (response.status, body) == (304, b"")
+
+
+def test_cgi_post(server: Server) -> None:
+    response, body = server.request(
+        "/cgi-bin/test.cgi",
+        "POST",
+        b"name=value",
+        Content_Type="application/x-www-form-urlencoded",
+    )
+    assert response.status == 200
+    assert b"value" in body
+
+
+def test_password_and_forms(server: Server, logs: Path) -> None:
+    authorization = password(server)
+    for path in ("/debug", "/status", "/status/text"):
+        assert server.request(path, Authorization=authorization)[0].status == 200, path
+    form = "application/x-www-form-urlencoded"
+    response, body = server.request(
+        "/debug/echo", "POST", b"title=T&a=1", Authorization=authorization, Content_Type=form
+    )
+    assert response.status == 200
+    assert b"title" in body
+    response, body = server.request(
+        "/debug/echo",
+        "POST",
+        b"title=T&a=" + b"x" * 3_000_000,
+        Authorization=authorization,
+        Content_Type=form,
+    )
+    assert response.status == 200
+    assert body.count(b"x") >= 3_000_000
+    assert "error" not in error_log(logs).lower(), error_log(logs)
+
+
+def test_clients_that_reset(server: Server, logs: Path) -> None:
+    before = server.holdings()
+    for step in range(200):
+        sock = server.connect()
+        if step % 4 == 1:
+            sock.sendall(b"GET /bytes.bin HTT")
+        elif step % 4 == 2:
+            sock.sendall(b"GET /bytes.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        elif step % 4 == 3:
+            sock.sendall(b"POST /debug/echo HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc")
+        reset(sock)
+    wait_for(lambda: server.holdings() == before, what=f"{before}, now {server.holdings()}")
+    log = error_log(logs)
+    assert "read error" not in log, log
+    assert "bgerror" not in log, log
+
+
+def test_short_post(server: Server) -> None:
+    """A body that ends too soon ends the request, and does not spin."""
+    answer = server.raw(
+        b"POST /forms/posttest.tml HTTP/1.0\r\nContent-Length: 1000\r\n\r\nabc", half_close=True
+    )
+    assert len(answer) < 10_000
+    assert server.request("/empty.html")[0].status == 200
+
+
+def test_own_pages_and_tree_untouched(engine: str, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in TREE.rglob("*")}
+    with serve(engine, "tclhttpd", tmp_path, root=None) as server:
+        assert server.banner.startswith(f"serving {TREE}/htdocs at ")
+        for path in ("/", "/index.html", "/learn/", "/cgi-bin/hello.cgi", "/stats.json"):
+            assert server.request(path)[0].status == 200
+    assert {path: path.stat().st_mtime_ns for path in TREE.rglob("*")} == before
+
+
+def test_output_to_a_file_is_kept(engine: str, tmp_path: Path) -> None:
+    """Its CGI programs are started with 2> /dev/stdout, which would empty a regular file."""
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tclchan", "httpd", "--port", "0", "--tclhttpd", TCLHTTPD],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            cwd=tmp_path,
+            env={**os.environ, "TCLCHAN_ENGINE": engine},
+        )
+    try:
+        ports = wait_for(lambda: re.findall(r"http://127.0.0.1:(\d+)/.*\n", output.read_text()))
+        with socket.create_connection(("127.0.0.1", int(ports[0])), DEADLINE) as sock:
+            sock.sendall(b"GET /cgi-bin/hello.cgi HTTP/1.0\r\n\r\n")
+            assert b"Hello" in b"".join(iter(lambda: sock.recv(65536), b""))
+        assert output.read_text().startswith("serving ")
+    finally:
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+
+
+def test_threads(engine: str, tmp_path: Path) -> None:
+    with serve(engine, "tclhttpd", tmp_path, "--", "-threads", "2", root=None) as server:
+        for _ in range(10):
+            for path in ("/", "/cgi-bin/hello.cgi", "/hello/there", "/empty.html"):
+                assert server.request(path)[0].status == 200, (path, server.stderr())
+        assert server.request("/stats.json")[0].status == 200
+
+
+def test_virtual_host(engine: str, tmp_path: Path) -> None:
+    docs = tmp_path / "other"
+    docs.mkdir()
+    (docs / "index.html").write_text("the other host")
+    rc = tmp_path / "other.rc"
+    # The interpreter of a virtual host has no fileutil package.
+    shipped = (TREE / "bin/tclhttpd.rc").read_text().replace("[::fileutil::tempdir]", str(tmp_path))
+    rc.write_text(
+        shipped + f"\nConfig docRoot {{{docs}}}\nConfig LogFile {{{tmp_path}/other-log}}\n"
+    )
+    with serve(
+        engine, "tclhttpd", tmp_path, "--", "-virtual", f"other.test {rc}", root=None
+    ) as server:
+        assert b"Tcl Web Server" in server.request("/")[1]
+        assert server.request("/", Host="other.test")[1] == b"the other host"
+
+
+def test_https(engine: str, tmp_path: Path) -> None:
+    have = subprocess.run(
+        ["tclsh"], input="package require tls", text=True, capture_output=True, check=False
+    )
+    if have.stderr:
+        pytest.skip(f"tcl-tls is not installed: {have.stderr.strip()}")
+    key, certificate = tmp_path / "skey.pem", tmp_path / "server.pem"
+    kind = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run(
+        ["openssl", "req", "-x509", *kind, "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rc = tmp_path / "https.rc"
+    rc.write_text(
+        f"Config SSL_CADIR {{{tmp_path}}}\nConfig SSL_CERTFILE {{{certificate}}}\n"
+        f"Config SSL_KEYFILE {{{key}}}\nConfig https_port {port}\n"
+        "Config USE_SSL2 0\nConfig USE_SSL3 0\nConfig USE_TLS1 1\n"
+    )
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "file.bin").write_bytes(os.urandom(3_000_000))
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.check_hostname = False
+    with serve(engine, "tclhttpd", tmp_path, "--rc", str(rc), root=docs) as server:
+        before = server.holdings()
+        for _ in range(5):
+            with (
+                socket.create_connection(("127.0.0.1", port), DEADLINE) as plain,
+                context.wrap_socket(plain) as sock,
+            ):
+                sock.sendall(b"GET /file.bin HTTP/1.0\r\n\r\n")
+                answer = sock.makefile("rb").read()
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert b" 200 " in head.split(b"\r\n")[0]
+            (tmp_path / "got").write_bytes(body)
+            assert filecmp.cmp(tmp_path / "got", docs / "file.bin", shallow=False)
+        wait_for(lambda: server.holdings() == before, what=f"{before}, now {server.holdings()}")

@@ -1,0 +1,427 @@
+# What every test file sources first: the driver, constraints with their reasons, and helpers.
+#
+# A test ends with `-cleanup tidy`, which closes what the test left open, and fails the test when a
+# background error came that the test did not ask for (see `bgerrors`). A file ends with `finish`.
+
+package require tcltest 2.5
+if {[info exists ::argv]} {
+    tcltest::configure {*}$::argv
+}
+
+namespace eval tt {
+    variable dir [file dirname [file normalize [info script]]]
+    variable loader [list source [file join $dir load.tcl]]
+    variable accepted {}
+    variable bgerrors {}
+    variable peer ""
+    variable children {}
+    variable keep {}
+    variable finished 0
+    variable reasons {}
+    variable serial 0
+    variable block ""
+    variable isCore [expr {[info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"}]
+    variable deadlineMs 10000
+    variable python [expr {[info exists ::env(TCLCHAN_PYTHON)] ? $::env(TCLCHAN_PYTHON) : "python3"}]
+}
+{*}$tt::loader
+
+# A file that stops half-way must not look like one that passed.
+rename exit tt::exit
+proc exit {{code 0}} {
+    if {!$::tt::finished} {
+        puts stderr "the test file ended before its end"
+        ::tt::exit 3
+    }
+    ::tt::exit $code
+}
+
+proc finish {} {
+    set ::tt::finished 1
+    ::tcltest::cleanupTests
+    stopPeer
+    set failed [expr {[llength $::tt::leftovers] > 0}]
+    foreach line $::tt::leftovers {
+        puts stderr $line
+    }
+    exit $failed
+}
+set tt::leftovers {}
+
+# constrain NAME BOOLEAN REASON --
+#	Define a test constraint. The reason is printed, so that a skipped test is explained.
+proc constrain {name value reason} {
+    ::tcltest::testConstraint $name $value
+    if {![::tcltest::testConstraint $name]} {
+        puts "without $name: $reason"
+    }
+}
+
+proc tt::packageReason {name} {
+    if {[catch {package require $name} message]} {
+        return $message
+    }
+    return ""
+}
+
+proc tt::constraints {} {
+    variable isCore
+    constrain driver [expr {!$isCore}] "socket2 is the core's socket (TCLCHAN_TEST_CORE=1)"
+    constrain core $isCore "socket2 is the driver's"
+    if {$isCore} {
+        set engine none
+    } else {
+        set engine [iocp::engine]
+    }
+    foreach name {io_uring epoll} {
+        constrain engine_$name [expr {$engine eq $name}] "this run uses $engine"
+    }
+    foreach {name package} {thread Thread tls tls} {
+        set reason [packageReason $package]
+        constrain $name [expr {$reason eq ""}] $reason
+    }
+    constrain zlib [llength [info commands ::zlib]] "this Tcl was built without zlib"
+    set reason ""
+    if {[catch {close [socket -server none -myaddr ::1 0]} message]} {
+        set reason "::1 cannot be bound: $message"
+    }
+    constrain ipv6 [expr {$reason eq ""}] $reason
+    set reason ""
+    if {[catch {exec $::tt::python -c "import socket"} message]} {
+        set reason "no Python for the peer process: $message"
+    }
+    constrain peer [expr {$reason eq ""}] $reason
+    constrain proc [file isdirectory /proc/self/fd] "no /proc file system"
+    # A name with an address of either family, in whatever order, needs a hosts file of our own.
+    set reason ""
+    if {[catch {exec unshare -m -r true 2>@1} message]} {
+        set reason "no mount namespace of our own for a hosts file: $message"
+    }
+    set reason ""
+    if {[catch {exec $::tt::python [file join $::tt::dir noring.py] true} message]} {
+        set reason "io_uring cannot be forbidden for a child: $message"
+    }
+    constrain seccomp [expr {$reason eq ""}] $reason
+    constrain notRoot [expr {[exec id -u] != 0}] "root may bind any port"
+    constrain hosts [expr {$reason eq ""}] $reason
+}
+
+# test --
+#	tcltest's, which runs the parts of a test at global level: `tidy` removes the variables that
+#	this test makes, so that none of them reaches the next one.
+proc test {args} {
+    set ::tt::globals [info globals]
+    uplevel 1 [list ::tcltest::test {*}$args]
+}
+
+# waitFor CONDITION ?MS? --
+#	Run the event loop until the expression is true, in the caller's scope. The one place with a
+#	deadline: it is far longer than any test needs, and passing it is an error, never a result.
+proc waitFor {condition {ms ""}} {
+    if {$ms eq ""} {
+        set ms $::tt::deadlineMs
+    }
+    set deadline [expr {[clock milliseconds] + $ms}]
+    while {![uplevel 1 [list expr $condition]]} {
+        if {[clock milliseconds] > $deadline} {
+            return -code error "timed out after $ms ms: $condition"
+        }
+        set name ::tt::tick[incr ::tt::serial]
+        after 2 [list set $name 1]
+        vwait $name
+        unset -nocomplain $name
+    }
+    return
+}
+
+# turns N --
+#	Let everything happen that is ready to happen, N times over, without waiting for anything.
+proc turns {{count 20}} {
+    for {set i 0} {$i < $count} {incr i} {
+        set name ::tt::turn[incr ::tt::serial]
+        after 0 [list set $name 1]
+        vwait $name
+        unset $name
+    }
+}
+
+# Sockets --------------------------------------------------------------------------------------
+
+# The last address is kept: leak tests accept thousands.
+proc tt::accept {chan address port} {
+    variable accepted
+    lappend accepted $chan
+    array unset ::tt::address
+    set ::tt::address($chan) [list $address $port]
+}
+
+proc listener {args} {
+    return [socket2 -server ::tt::accept {*}$args -myaddr 127.0.0.1 0]
+}
+
+proc portOf {chan} {
+    return [lindex [fconfigure $chan -sockname] 2]
+}
+
+# nextAccepted --
+#	Wait for the next connection that a listener made by `listener` or `pair` took.
+proc nextAccepted {} {
+    waitFor {[llength $::tt::accepted] > 0}
+    set ::tt::accepted [lassign $::tt::accepted chan]
+    return $chan
+}
+
+# pair ?SERVERCOMMAND? ?CLIENTCOMMAND? ?LISTENER OPTIONS? --
+#	Two ends of a connection, both binary and blocking: {server client}.
+proc pair {{serverCommand socket2} {clientCommand socket2} {options {}}} {
+    set listener [$serverCommand -server ::tt::accept -myaddr 127.0.0.1 0]
+    if {[llength $options]} {
+        fconfigure $listener {*}$options
+    }
+    set client [$clientCommand 127.0.0.1 [portOf $listener]]
+    set server [nextAccepted]
+    close $listener
+    fconfigure $server -translation binary
+    fconfigure $client -translation binary
+    return [list $server $client]
+}
+
+# peerPair --
+#	A connection whose far end is in the peer process: {chan peerId}.
+proc peerPair {{command socket2} {rcvbuf ""}} {
+    set port [peer listen {*}$rcvbuf]
+    set chan [$command 127.0.0.1 $port]
+    fconfigure $chan -translation binary
+    return [list $chan [lindex [peer accept $port] 0]]
+}
+
+proc opt {chan name} {
+    return [fconfigure $chan $name]
+}
+
+# peerTakes ID --
+#	Let the peer read all there is, to the end of the stream, while our event loop runs.
+#	{count crc}
+proc peerTakes {id} {
+    waitFor {[lindex [peer take $id] 1]}
+    return [peer taken $id]
+}
+
+# outcome SCRIPT --
+#	{code message errorCode} of the script, run in the caller's scope.
+proc outcome {script} {
+    set code [catch {uplevel 1 $script} message options]
+    if {$code == 1} {
+        return [list 1 $message [dict get $options -errorcode]]
+    }
+    return [list $code $message]
+}
+
+# normal TEXT --
+#	The text with channel names replaced by what they have in common.
+proc normal {text} {
+    return [regsub -all {\m(?:iocp\d+|sock[0-9a-f]+)\M} $text CHAN]
+}
+
+# The stream that peer.py knows as well: COUNT bytes of it from byte START on.
+proc payload {count {start 0}} {
+    if {$::tt::block eq ""} {
+        set seed 12345
+        set bytes {}
+        for {set i 0} {$i < 65537} {incr i} {
+            set seed [expr {($seed * 1103515245 + 12345) & 0x7fffffff}]
+            lappend bytes [expr {$seed >> 16 & 0xff}]
+        }
+        set ::tt::block [binary format cu* $bytes]
+    }
+    set skip [expr {$start % 65537}]
+    set many [string repeat $::tt::block [expr {($skip + $count) / 65537 + 1}]]
+    return [string range $many $skip [expr {$skip + $count - 1}]]
+}
+
+proc crc {data} {
+    return [zlib crc32 $data]
+}
+
+# collect CHAN --
+#	Read a non-blocking channel to its end through a readable handler; the data so far is in
+#	::tt::got(CHAN), and ::tt::eof(CHAN) is set at its end.
+proc collect {chan} {
+    fconfigure $chan -blocking 0 -translation binary
+    set ::tt::got($chan) ""
+    set ::tt::eof($chan) 0
+    fileevent $chan readable [list ::tt::collectMore $chan]
+}
+
+proc tt::collectMore {chan} {
+    append ::tt::got($chan) [read $chan]
+    if {[eof $chan]} {
+        set ::tt::eof($chan) 1
+        fileevent $chan readable {}
+    }
+}
+
+proc got {chan} {
+    return $::tt::got($chan)
+}
+
+proc atEnd {chan} {
+    return $::tt::eof($chan)
+}
+
+# Resources ------------------------------------------------------------------------------------
+
+proc fds {} {
+    return [llength [glob -nocomplain -directory /proc/self/fd *]]
+}
+
+proc residentBytes {} {
+    set file [open /proc/self/statm]
+    set pages [lindex [read $file] 1]
+    close $file
+    return [expr {$pages * 4096}]
+}
+
+# cpuMs --
+#	Processor time that this process has used, all threads, in milliseconds.
+proc cpuMs {} {
+    set file [open /proc/self/stat]
+    set fields [split [lindex [split [read $file] )] end]]
+    close $file
+    return [expr {([lindex $fields 12] + [lindex $fields 13]) * 10}]
+}
+
+# stat NAME --
+#	One counter of iocp::stats.
+proc stat {name} {
+    return [dict get [iocp::stats] $name]
+}
+
+# The peer process -----------------------------------------------------------------------------
+
+proc peer {args} {
+    if {$::tt::peer eq ""} {
+        set ::tt::peer [open |[list $::tt::python [file join $::tt::dir peer.py]] r+]
+        fconfigure $::tt::peer -buffering line
+        lappend ::tt::keep $::tt::peer
+    }
+    puts $::tt::peer $args
+    if {[gets $::tt::peer answer] < 0} {
+        return -code error "the peer process ended"
+    }
+    if {[string match "error *" $answer]} {
+        return -code error "peer $args: $answer"
+    }
+    return $answer
+}
+
+proc stopPeer {} {
+    if {$::tt::peer ne ""} {
+        close $::tt::peer
+        set ::tt::peer ""
+    }
+}
+
+# Child processes ------------------------------------------------------------------------------
+
+# child SCRIPT ?ARGUMENTS? ?PREFIX? --
+#	Start a tclsh that loads the driver and runs the script, behind a pipe. PREFIX is a command
+#	that gets the tclsh's command line as further words.
+proc child {script {arguments {}} {prefix {}}} {
+    set body "$::tt::loader\nfconfigure stdout -buffering line\n$script\n"
+    set out [file tempfile file tclchan.tcl]
+    puts -nonewline $out $body
+    close $out
+    set pipe [open |[list {*}$prefix [::tcltest::interpreter] $file {*}$arguments 2>@1] r+]
+    fconfigure $pipe -buffering line
+    lappend ::tt::children $pipe $file
+    return $pipe
+}
+
+# childResult PIPE --
+#	Everything that a child still prints; {output exitCode}. The event loop runs meanwhile.
+proc childResult {pipe {ms 20000}} {
+    fconfigure $pipe -blocking 0
+    set ::tt::childOutput($pipe) ""
+    set ::tt::childEnd($pipe) 0
+    fileevent $pipe readable [list ::tt::childMore $pipe]
+    waitFor {$::tt::childEnd($pipe)} $ms
+    fconfigure $pipe -blocking 1
+    set code 0
+    if {[catch {close $pipe} message options]} {
+        set code [dict get $options -errorcode]
+        if {[lindex $code 0] eq "CHILDSTATUS"} {
+            set code [lindex $code 2]
+        }
+    }
+    return [list [string trimright $::tt::childOutput($pipe) \n] $code]
+}
+
+proc tt::childMore {pipe} {
+    append ::tt::childOutput($pipe) [read $pipe]
+    if {[eof $pipe]} {
+        fileevent $pipe readable {}
+        set ::tt::childEnd($pipe) 1
+    }
+}
+
+# runChild SCRIPT ?ARGUMENTS? ?PREFIX? --
+#	What a child printed; an error when it did not exit with 0.
+proc runChild {script {arguments {}} {prefix {}}} {
+    lassign [childResult [child $script $arguments $prefix]] output code
+    if {$code ne "0"} {
+        return -code error "child ended with $code: $output"
+    }
+    return $output
+}
+
+# Tidying up -----------------------------------------------------------------------------------
+
+proc tt::bgerror {message options} {
+    variable bgerrors
+    lappend bgerrors $message
+}
+interp bgerror {} tt::bgerror
+
+# bgerrors --
+#	The background errors so far; asking for them is what makes them expected.
+proc bgerrors {} {
+    set list $::tt::bgerrors
+    set ::tt::bgerrors {}
+    return $list
+}
+
+proc tidy {} {
+    foreach id [after info] {
+        after cancel $id
+    }
+    foreach chan [chan names] {
+        if {$chan ni $::tt::keep} {
+            catch {fconfigure $chan -blocking 0}
+            catch {close $chan}
+        }
+    }
+    foreach {pipe file} $::tt::children {
+        file delete $file
+    }
+    set ::tt::children {}
+    set ::tt::accepted {}
+    array unset ::tt::got
+    array unset ::tt::eof
+    array unset ::tt::address
+    array unset ::tt::childOutput
+    array unset ::tt::childEnd
+    foreach name [info globals] {
+        if {$name ni $::tt::globals && $name ni {errorInfo errorCode}} {
+            unset -nocomplain ::$name
+        }
+    }
+    set unexpected [bgerrors]
+    if {[llength $unexpected]} {
+        return -code error "unexpected background errors: $unexpected"
+    }
+    return
+}
+
+set tt::keep [chan names]
+tt::constraints

@@ -1,0 +1,251 @@
+"""The other end of a connection, for what a Tcl script cannot do with a socket.
+
+A test starts one of these behind a pipe and gives it one command a line; the answer is one line.
+Each command is finished when its answer comes, so a test knows what the peer has done without
+waiting for any length of time, and the test's own event loop does not run meanwhile.
+
+    listen ?rcvbuf?     -> port             a listener on 127.0.0.1
+    accept PORT         -> ID ADDR PORT     the next connection of that listener
+    connect PORT ?rcvbuf? -> ID             a connection to that port of 127.0.0.1
+    port ID             -> port             this end's own port
+    send ID N ?FROM?    -> ok               N bytes of the payload, beginning at byte FROM
+    sendhex ID HEX      -> ok
+    flood ID            -> N                payload for as long as the kernel takes it; what it took
+    recv ID N           -> GOT CRC EOF      up to N bytes, until N or the end (EOF 1, or the error)
+    recvhex ID N        -> HEX EOF
+    take ID             -> N EOF            reads what is there now; how much
+    taken ID            -> N CRC            all that `take` has read so far
+    pending ID          -> N                bytes that can be read now
+    shut ID             -> ok               FIN, while reading goes on
+    close ID            -> ok
+    rst ID              -> ok               closes with a reset
+    storm PORT N        -> ok               N connections, each reset as soon as it stands
+    many PORT N         -> ID ID ...        N connections
+    reserve             -> port             a port that refuses connections for as long as we live
+    blackhole           -> port             a port that leaves connections pending
+    open PORT           -> ok               lets the blackhole take connections from now on
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import zlib
+
+TIMEOUT_S = 20.0
+LOOPBACK = "127.0.0.1"
+
+# The same stream as `payload` in common.tcl. The period is prime, so that no reordering of blocks
+# of the usual sizes maps the stream onto itself.
+PERIOD = 65537
+
+
+def _block() -> bytes:
+    out = bytearray()
+    seed = 12345
+    for _ in range(PERIOD):
+        seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
+        out.append(seed >> 16 & 0xFF)
+    return bytes(out)
+
+
+BLOCK = _block()
+
+
+def payload(count: int, start: int = 0) -> bytes:
+    """Return *count* bytes of the endless test stream from byte *start* on."""
+    skip = start % PERIOD
+    return (BLOCK * ((skip + count) // PERIOD + 1))[skip : skip + count]
+
+
+class Peer:
+    """State of one peer process: sockets by number, listeners by port."""
+
+    def __init__(self) -> None:
+        self.conns: dict[str, socket.socket] = {}
+        self.listeners: dict[str, socket.socket] = {}
+        self.kept: list[socket.socket] = []
+        self.sums: dict[str, tuple[int, int]] = {}
+        self.count = 0
+
+    def _add(self, sock: socket.socket) -> str:
+        sock.settimeout(TIMEOUT_S)
+        self.count += 1
+        key = f"p{self.count}"
+        self.conns[key] = sock
+        return key
+
+    def do_listen(self, rcvbuf: str = "") -> str:
+        sock = socket.socket()
+        if rcvbuf:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(rcvbuf))
+        sock.bind((LOOPBACK, 0))
+        sock.listen(1024)
+        sock.settimeout(TIMEOUT_S)
+        port = str(sock.getsockname()[1])
+        self.listeners[port] = sock
+        return port
+
+    def do_accept(self, port: str) -> str:
+        sock, address = self.listeners[port].accept()
+        return f"{self._add(sock)} {address[0]} {address[1]}"
+
+    def do_connect(self, port: str, rcvbuf: str = "") -> str:
+        sock = socket.socket()
+        if rcvbuf:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(rcvbuf))
+        sock.settimeout(TIMEOUT_S)
+        sock.connect((LOOPBACK, int(port)))
+        return self._add(sock)
+
+    def do_port(self, key: str) -> str:
+        return str(self.conns[key].getsockname()[1])
+
+    def do_send(self, key: str, count: str, start: str = "0") -> str:
+        self.conns[key].sendall(payload(int(count), int(start)))
+        return "ok"
+
+    def do_sendhex(self, key: str, data: str) -> str:
+        self.conns[key].sendall(bytes.fromhex(data))
+        return "ok"
+
+    def do_flood(self, key: str) -> str:
+        sock = self.conns[key]
+        sent = 0
+        sock.setblocking(False)
+        try:
+            while True:
+                sent += sock.send(payload(65536, sent))
+        except BlockingIOError:
+            pass
+        finally:
+            sock.settimeout(TIMEOUT_S)
+        return str(sent)
+
+    def _read(self, key: str, count: int) -> tuple[bytes, str]:
+        sock = self.conns[key]
+        parts: list[bytes] = []
+        left = count
+        while left > 0:
+            try:
+                data = sock.recv(min(left, 1 << 20))
+            except OSError as error:
+                return b"".join(parts), type(error).__name__
+            if not data:
+                return b"".join(parts), "1"
+            parts.append(data)
+            left -= len(data)
+        return b"".join(parts), "0"
+
+    def do_recv(self, key: str, count: str) -> str:
+        data, eof = self._read(key, int(count))
+        return f"{len(data)} {zlib.crc32(data)} {eof}"
+
+    def do_recvhex(self, key: str, count: str) -> str:
+        data, eof = self._read(key, int(count))
+        return f"{{{data.hex()}}} {eof}"
+
+    def do_take(self, key: str) -> str:
+        sock = self.conns[key]
+        total, crc = self.sums.get(key, (0, 0))
+        before = total
+        eof = "0"
+        sock.setblocking(False)
+        try:
+            while True:
+                data = sock.recv(1 << 20)
+                if not data:
+                    eof = "1"
+                    break
+                total += len(data)
+                crc = zlib.crc32(data, crc)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            eof = type(error).__name__
+        finally:
+            sock.settimeout(TIMEOUT_S)
+        self.sums[key] = (total, crc)
+        return f"{total - before} {eof}"
+
+    def do_taken(self, key: str) -> str:
+        total, crc = self.sums.get(key, (0, 0))
+        return f"{total} {crc}"
+
+    def do_pending(self, key: str) -> str:
+        sock = self.conns[key]
+        sock.setblocking(False)
+        try:
+            return str(len(sock.recv(1 << 24, socket.MSG_PEEK)))
+        except BlockingIOError:
+            return "0"
+        finally:
+            sock.settimeout(TIMEOUT_S)
+
+    def do_shut(self, key: str) -> str:
+        self.conns[key].shutdown(socket.SHUT_WR)
+        return "ok"
+
+    def do_close(self, key: str) -> str:
+        self.conns.pop(key).close()
+        return "ok"
+
+    def do_rst(self, key: str) -> str:
+        self._reset(self.conns.pop(key))
+        return "ok"
+
+    @staticmethod
+    def _reset(sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+    def do_storm(self, port: str, count: str) -> str:
+        for _ in range(int(count)):
+            sock = socket.create_connection((LOOPBACK, int(port)), TIMEOUT_S)
+            self._reset(sock)
+        return "ok"
+
+    def do_many(self, port: str, count: str) -> str:
+        return " ".join(self.do_connect(port) for _ in range(int(count)))
+
+    def do_reserve(self) -> str:
+        sock = socket.socket()
+        sock.bind((LOOPBACK, 0))
+        self.kept.append(sock)
+        return str(sock.getsockname()[1])
+
+    def do_blackhole(self) -> str:
+        sock = socket.socket()
+        sock.bind((LOOPBACK, 0))
+        sock.listen(0)
+        sock.settimeout(TIMEOUT_S)
+        # With its accept queue full the kernel answers no further SYN.
+        for _ in range(4):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(sock.getsockname())
+            self.kept.append(client)
+        port = str(sock.getsockname()[1])
+        self.listeners[port] = sock
+        return port
+
+    def do_open(self, port: str) -> str:
+        self.listeners[port].listen(128)
+        return "ok"
+
+
+def main() -> None:
+    """Serve commands from standard input until it ends."""
+    peer = Peer()
+    for line in sys.stdin:
+        words = line.split()
+        try:
+            answer = getattr(peer, f"do_{words[0]}")(*words[1:])
+        except Exception as error:  # the test shows it; the peer must live on
+            answer = f"error {type(error).__name__}: {error}"
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    main()
