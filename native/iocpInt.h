@@ -84,7 +84,8 @@ struct IocpThread {
     int dirtyCount;		/* About as many channels are dirty. */
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
     Tcl_TimerToken lingerTimer;	/* Runs while closingCount > 0. */
-    Tcl_TimerToken retryTimer;	/* Runs while sends wait after -ENOBUFS, accepts after -EMFILE. */
+    int retryWanted;		/* Channels wait: sends after -ENOBUFS, accepts after -EMFILE. */
+    Tcl_TimerToken retryTimer;	/* Runs while retryWanted, until the thread ends. */
     _Atomic uint64_t stats[IOCP_STAT_COUNT];
     IocpThread *nextThreadPtr;	/* List of all threads, under its mutex. */
 };

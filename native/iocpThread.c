@@ -111,6 +111,40 @@ IocpThreadRelease(IocpThread *threadPtr)
 }
 
 /*
+ * FlushTcl --
+ *	Let Tcl hand over what it has buffered for channels that are not blocking, as if each were
+ *	writable. It would drop it: a peer that does not read could hold the exit up. Here -linger
+ *	bounds that.
+ */
+static void
+FlushTcl(IocpThread *threadPtr)
+{
+    size_t count = 0;
+    IocpChan *chanPtr, **chanPtrs;
+
+    for (chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	count++;
+    }
+    chanPtrs = malloc((count + 1) * sizeof(*chanPtrs));
+    if (chanPtrs == NULL) {
+	return;
+    }
+    count = 0;
+    for (chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	IocpChanRef(chanPtr);
+	chanPtrs[count++] = chanPtr;
+    }
+    for (size_t i = 0; i < count; i++) {
+	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->listenerPtr == NULL) {
+	    Tcl_ClearChannelHandlers(chanPtrs[i]->channel);
+	    Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
+	}
+	IocpChanUnref(chanPtrs[i]);
+    }
+    free(chanPtrs);
+}
+
+/*
  * ThreadExit --
  *	The thread ends. Tcl closes its channels after this, so the engine stays until the last one
  *	is gone; from now on writes and closes wait for the kernel to have the bytes.
@@ -121,9 +155,12 @@ ThreadExit(void *clientData)
     IocpThread *threadPtr = clientData;
 
     threadPtr->exitStart = IocpNow();
-    IocpThreadDrain(threadPtr, -1);
     threadPtr->exiting = 1;
     Disconnect(threadPtr);
+    threadPtr->dispatching++;	/* Not to be released in here. */
+    FlushTcl(threadPtr);
+    IocpThreadDrain(threadPtr, -1);
+    threadPtr->dispatching--;
     IocpThreadRelease(threadPtr);
 }
 
@@ -242,6 +279,7 @@ RetryNow(IocpThread *threadPtr)
 {
     Tcl_DeleteTimerHandler(threadPtr->retryTimer);
     threadPtr->retryTimer = NULL;
+    threadPtr->retryWanted = 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	if (chanPtr->waits) {
 	    chanPtr->waits = 0;
@@ -262,7 +300,7 @@ IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
     int retries;
 
     IocpEventFlushDirty(threadPtr);
-    retries = threadPtr->retryTimer != NULL;
+    retries = threadPtr->retryWanted;
     if (retries && (timeoutMs < 0 || timeoutMs > RETRY_MS)) {
 	timeoutMs = RETRY_MS;
     }
@@ -305,7 +343,8 @@ RetryTimer(void *clientData)
 void
 IocpThreadRetryLater(IocpThread *threadPtr)
 {
-    if (threadPtr->retryTimer == NULL) {
+    threadPtr->retryWanted = 1;
+    if (threadPtr->retryTimer == NULL && !threadPtr->exiting) {
 	threadPtr->retryTimer = Tcl_CreateTimerHandler(RETRY_MS, RetryTimer, threadPtr);
     }
 }

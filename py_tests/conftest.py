@@ -1,19 +1,19 @@
 """Fixtures of all tests.
 
-A test that asks for `engine` runs once for each engine that this machine has, each time in a thread
-of its own, since all interpreters of a thread share an engine. An engine that cannot be used is a
-skip with the reason, and a failure if TCLCHAN_REQUIRE_ENGINES (names, separated by commas) has it.
+A test that asks for `engine`, or for an `interp` on it, runs once for each engine that this machine
+has. All interpreters of a thread share an engine, until the last of them is gone: a test leaves
+none behind. An engine that cannot be used is a skip with the reason, and a failure if
+TCLCHAN_REQUIRE_ENGINES (names, separated by commas) has it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,52 +40,27 @@ if missing := REQUIRED - {e.name for e in ENGINES}:
 
 
 @pytest.fixture(params=ENGINES, ids=lambda info: info.name)
-def engine(request: pytest.FixtureRequest) -> str:
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     info: tclchan.EngineInfo = request.param
     if not info.usable:
         if info.name in REQUIRED:
             pytest.fail(f"{info.name} is required: {info.reason}")
         pytest.skip(f"{info.name}: {info.reason}")
-    return info.name
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if "engine" not in pyfuncitem.fixturenames:
-        return None
-    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    in_thread(lambda: pyfuncitem.obj(**arguments))
-    return True
-
-
-def in_thread(body: Callable[[], Any]) -> Any:
-    """Call *body* in a new thread; return or raise what it does.
-
-    tkinter's interpreters must be freed on their own thread: what a cycle of references holds is
-    freed there, and what a traceback holds is never freed.
-    """
-    outcome: list[Any] = [None, None]
-
-    def target() -> None:
-        try:
-            outcome[0] = body()
-        except BaseException as error:
-            outcome[1] = error
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))
-        gc.collect()
-
-    thread = threading.Thread(target=target, daemon=True)
-    thread.start()
-    thread.join()
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
+    yield info.name
+    # What a cycle of references holds would keep the engine for the next test in this thread.
+    gc.collect()
 
 
 @pytest.fixture
-def interp() -> Iterator[tclchan.Interp]:
-    with tclchan.Interp() as interp:
+def interp(engine: str) -> Iterator[tclchan.Interp]:
+    with tclchan.Interp(engine=engine) as interp:
         yield interp
+
+
+def in_thread(body: Callable[[], Any]) -> Any:
+    """Call *body* in a new thread; return or raise what it does."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(body).result()
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import tkinter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import ENGINES, in_thread
@@ -36,12 +39,13 @@ def test_another_thread_is_an_error_at_once() -> None:
 
 def test_an_unknown_engine_names_those_there_are() -> None:
     with pytest.raises(ValueError, match='unknown engine "kqueue": must be auto') as caught:
-        in_thread(lambda: tclchan.attach(tkinter.Tcl(), engine="kqueue"))
+        tclchan.attach(tkinter.Tcl(), engine="kqueue")
     assert all(info.name in str(caught.value) for info in ENGINES)
 
 
 def test_two_engines_in_one_thread_are_refused(engine: str) -> None:
-    tclchan.attach(tkinter.Tcl(), engine=engine)
+    tcl = tkinter.Tcl()
+    tclchan.attach(tcl, engine=engine)
     for other in ENGINES:
         if other.usable and other.name != engine:
             with pytest.raises(tclchan.EngineUnavailable, match=f"uses {engine} already"):
@@ -54,8 +58,41 @@ def test_the_environment_names_the_engine(engine: str, monkeypatch: pytest.Monke
 
 
 def test_the_environment_is_left_as_it_was(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
+    def seen_by_tcl() -> str:
+        return str(tkinter.Tcl().eval("array get env TCLCHAN_ENGINE"))
 
     monkeypatch.setenv("TCLCHAN_ENGINE", "nonsense")
     assert tclchan.attach(tkinter.Tcl(), engine=engine).engine == engine
     assert os.environ["TCLCHAN_ENGINE"] == "nonsense"
+    assert seen_by_tcl() == "TCLCHAN_ENGINE nonsense"
+    monkeypatch.delenv("TCLCHAN_ENGINE")
+    assert tclchan.attach(tkinter.Tcl(), engine=engine).engine == engine
+    assert "TCLCHAN_ENGINE" not in os.environ
+    assert seen_by_tcl() == ""
+
+
+def test_what_tcl_put_into_the_environment_counts(engine: str) -> None:
+    tcl = tkinter.Tcl()
+    tcl.eval(f"set env(TCLCHAN_ENGINE) {engine}")
+    try:
+        for other in ENGINES:
+            if other.usable:
+                assert tclchan.attach(tkinter.Tcl(), engine=other.name).engine == other.name
+        assert tclchan.attach(tkinter.Tcl()).engine == engine
+    finally:
+        tcl.eval("unset env(TCLCHAN_ENGINE)")
+
+
+def test_threads_that_start_at_once_get_what_they_ask_for() -> None:
+    wanted = ["auto", *(info.name for info in ENGINES if info.usable)] * 12
+    barrier = threading.Barrier(len(wanted), timeout=30)
+
+    def work(name: str) -> str:
+        tcl = tkinter.Tcl()
+        barrier.wait()
+        return tclchan.attach(tcl, engine=name).engine
+
+    with ThreadPoolExecutor(len(wanted)) as executor:
+        got = list(executor.map(work, wanted))
+    default = next(info.name for info in ENGINES if info.usable)
+    assert got == [default if name == "auto" else name for name in wanted]

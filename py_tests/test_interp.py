@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,20 @@ def test_exit_in_a_socket_handler_in_a_sourced_server(engine: str, tmp_path: Pat
     """)
     with tclchan.Interp(engine=engine) as interp:
         assert interp.source(file) == 7
+
+
+def test_child_interpreters_survive_the_exit(interp: tclchan.Interp) -> None:
+    interp.eval("""
+        interp create child
+        interp create -safe {child grandchild}
+        after 0 {exit 7}
+    """)
+    assert interp.run() == 7
+    for child in ("child", "child grandchild"):
+        assert interp.call("interp", "eval", child, "set x 1") == 1
+    interp.eval("after 0 {interp eval child {after 0 {set ::done 1}}; exit 8}")
+    assert interp.run() == 8
+    assert interp.eval("interp eval child {vwait done; set done}") == "1"
 
 
 def test_exit_checks_its_argument(interp: tclchan.Interp) -> None:
@@ -320,14 +335,39 @@ def test_a_failed_start_leaves_nothing(engine: str) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_close_sends_what_was_written(engine: str) -> None:
-    size = 3_000_000
+def test_threads_give_back_their_engines(engine: str) -> None:
+    barrier = threading.Barrier(50, timeout=30)
+
+    def work(number: int) -> str:
+        with tclchan.Interp(engine=engine) as interp:
+            barrier.wait()
+            return interp.eval(f"""
+                proc answer {{sock host port}} {{puts $sock [gets $sock]; close $sock}}
+                set listener [socket2 -server answer -myaddr 127.0.0.1 0]
+                set sock [socket2 127.0.0.1 [lindex [fconfigure $listener -sockname] 2]]
+                puts $sock {number}
+                flush $sock
+                fconfigure $sock -blocking 0
+                fileevent $sock readable {{set line [gets $sock]}}
+                vwait line
+                set line
+            """)
+
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(50) as executor:
+        assert list(executor.map(work, range(50))) == [str(number) for number in range(50)]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("last", ["", "close $sock"], ids=["open", "closed"])
+def test_close_sends_what_was_written(engine: str, last: str) -> None:
+    size = 10_000_000
+    received = bytearray()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        received = bytearray()
 
         def receive() -> None:
-            peer = server.accept()[0]
-            with peer:
+            with server.accept()[0] as peer:
+                peer.settimeout(20)
                 while chunk := peer.recv(65536):
                     received.extend(chunk)
 
@@ -338,8 +378,9 @@ def test_close_sends_what_was_written(engine: str) -> None:
                 set sock [socket2 127.0.0.1 {server.getsockname()[1]}]
                 fconfigure $sock -blocking 0 -translation binary
                 puts -nonewline $sock [string repeat x {size}]
+                {last}
             """)
-        reader.join(20)
+        reader.join(30)
     assert len(received) == size
 
 
@@ -355,6 +396,31 @@ def test_what_is_open_at_exit_is_sent(run_python: Run) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, "unfinished", "")
         with server.accept()[0] as peer:
             assert peer.recv(100) == b"last words"
+
+
+def test_what_is_closed_after_another_interpreter_is_sent(run_python: Run) -> None:
+    size = 1_000_000
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+        def receive() -> int:
+            with server.accept()[0] as peer:
+                peer.settimeout(20)
+                return sum(map(len, iter(lambda: peer.recv(4096), b"")))
+
+        with ThreadPoolExecutor(1) as executor:
+            received = executor.submit(receive)
+            done = run_python(f"""if 1:
+                import tclchan, tkinter
+                tcl = tkinter.Tcl()
+                tclchan.attach(tcl)
+                tcl.eval("set sock [socket2 127.0.0.1 {server.getsockname()[1]}]")
+                tclchan.Interp().close()
+                tcl.eval("fconfigure $sock -blocking 0 -translation binary -buffersize 65536")
+                tcl.eval("puts -nonewline $sock [string repeat x {size}]; close $sock")
+            """)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            assert received.result(30) == size
 
 
 def test_close_waits_for_no_program() -> None:

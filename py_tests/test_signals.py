@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,3 +136,38 @@ def test_the_command_line_ends(script: str, number: int, tmp_path: Path) -> None
         process.send_signal(number)
         out, err = process.communicate(timeout=10)
     assert (process.returncode, out, err) == (128 + number, "", "")
+
+
+@pytest.mark.parametrize("size", [1_000_000, 30_000_000], ids=["in the driver", "and in Tcl"])
+def test_a_reader_that_stalls_delays_no_end(engine: str, tmp_path: Path, size: int) -> None:
+    file = tmp_path / "script.tcl"
+    file.write_text(f"""
+        proc accept {{chan host port}} {{
+            fconfigure $chan -translation binary -blocking 0 -buffersize 65536
+            puts -nonewline $chan [string repeat x {size}]
+            close $chan
+            puts closed
+            flush stdout
+        }}
+        set listener [socket2 -server accept -myaddr 127.0.0.1 0]
+        puts [lindex [fconfigure $listener -sockname] 2]
+        flush stdout
+        vwait forever
+    """)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-P", "-m", "tclchan", "run", "--engine", engine, str(file)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+        socket.socket() as reader,
+    ):
+        assert process.stdout is not None
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", int(process.stdout.readline())))
+        assert process.stdout.readline() == "closed\n"
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert time.monotonic() - began < 1

@@ -73,9 +73,12 @@ proc tt::constraints {} {
     } else {
         set engine [iocp::engine]
     }
-    foreach name {io_uring epoll} {
+    foreach name {io_uring epoll sim} {
         constrain engine_$name [expr {$engine eq $name}] "this run uses $engine"
     }
+    # What the kernel has, a call sees without the event loop in between.
+    constrain immediate [expr {$engine ne "sim"}] "the engine sim shows things later on purpose"
+    constrain testing [llength [info commands ::iocp::test]] "the driver was built without testing"
     foreach {name package} {thread Thread tls tls} {
         set reason [packageReason $package]
         constrain $name [expr {$reason eq ""}] $reason
@@ -423,5 +426,12 @@ proc tidy {} {
     return
 }
 
+# What is opened once for the life of the process (Tcl's notifier, the engine) is no leak later.
+proc tt::warmUp {} {
+    close [socket2 -server none -myaddr 127.0.0.1 0]
+    turns 2
+}
+
 set tt::keep [chan names]
 tt::constraints
+tt::warmUp

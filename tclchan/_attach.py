@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import threading
@@ -96,25 +97,30 @@ def drain(seconds: float) -> bool:
     return True
 
 
-_environ_lock = threading.Lock()
+_environ_lock = threading.RLock()
+_getenv = ctypes.CDLL(None).getenv
+_getenv.restype = ctypes.c_char_p
 
 
 @contextmanager
 def _asking_for(engine: str) -> Iterator[None]:
-    """Let the driver, which reads the environment when it is loaded, find the name of *engine*."""
-    if engine == "auto":
-        yield
-        return
+    """Let the driver, which calls getenv when it is loaded, find the name of *engine*.
+
+    `os.environ` is left alone: it is a copy that does not know what Tcl has set since.
+    """
     with _environ_lock:
-        before = os.environ.get("TCLCHAN_ENGINE")
-        os.environ["TCLCHAN_ENGINE"] = engine
+        if engine == "auto":
+            yield
+            return
+        before = _getenv(b"TCLCHAN_ENGINE")
+        os.putenv("TCLCHAN_ENGINE", engine)
         try:
             yield
         finally:
             if before is None:
-                del os.environ["TCLCHAN_ENGINE"]
+                os.unsetenv("TCLCHAN_ENGINE")
             else:
-                os.environ["TCLCHAN_ENGINE"] = before
+                os.putenv(b"TCLCHAN_ENGINE", before)
 
 
 def _load_error(message: str) -> Exception:

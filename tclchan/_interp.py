@@ -26,7 +26,7 @@ from .errors import AttachError, ScriptError
 T = TypeVar("T")
 
 _DRAIN_SECONDS = 60.0
-_STOPPED_DRAIN_SECONDS = 1.0
+_STOPPED_DRAIN_SECONDS = 0.5
 _NO_LOOP = 2**31 - 1
 
 _PRELUDE = r"""
@@ -65,6 +65,14 @@ proc ::tclchan::bgerror {message options} {
     }
 }
 interp bgerror {} ::tclchan::bgerror
+
+# Evaluated when an evaluation has been unwound, until it succeeds: Tcl has then forgotten that. It
+# has unwound the child interpreters too, and forgets that when they are given a list to evaluate.
+proc ::tclchan::settle {} {
+    foreach child [interp slaves] {
+        catch {interp eval $child [list concat]}
+    }
+}
 
 proc ::tclchan::replace_socket {} {
     if {[info commands ::tcl_core_socket] eq ""} {
@@ -262,8 +270,8 @@ class Interp:
     def close(self) -> None:
         """Close the channels, send what is still to be sent, and delete the interpreter.
 
-        Waits at most a minute for peers to take what they were sent, and a second if a signal ended
-        the last `run` or `source`. A second call does nothing.
+        Waits at most a minute for peers to take what they were sent, and half a second if a signal
+        ended the last `run` or `source`. A second call does nothing.
         """
         if self._tk is None:
             return
@@ -413,7 +421,7 @@ class Interp:
         # Tcl forgets that it is being unwound only at the end of a script that it compiled.
         for evaluate in (self.tk.call, self.tk.record) * 2:
             with suppress(TclError):
-                evaluate("concat")
+                evaluate("::tclchan::settle")
                 return
 
     def _invoke(self, name: str, *args: str) -> tuple[int, object, object, str]:

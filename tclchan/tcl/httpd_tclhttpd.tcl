@@ -70,9 +70,6 @@ proc ::tclchan::httpd::return_stats {sock suffix} {
 }
 
 proc ::tclchan::httpd::stop {} {
-    # What ended the event loop has cancelled the interpreters of the virtual hosts as well, and the
-    # first script that they are given tells them so.
-    foreach child [interp slaves] { catch {interp eval $child [list concat]} }
     Httpd_Shutdown
     foreach id [after info] { after cancel $id }
     foreach connection [info globals Httpd?*] {
