@@ -179,20 +179,18 @@ IocpSocketRaise(IocpSocket fd)
 
 /*
  * IocpSocketNew --
- *	A stream socket as the thread's engine wants it, close-on-exec.
+ *	A stream socket, close-on-exec.
  *
  *	Nagle's algorithm is off (-nagle 0), and accepted sockets inherit that from their listener:
- *	the driver itself gathers what a turn of the event loop writes, and a response whose header
- *	and body are written in two turns would wait some 40 ms for the peer's delayed
- *	acknowledgement.
+ *	Tcl's buffers gather small writes, and a response whose header and body leave one after the
+ *	other would wait some 40 ms for the peer's delayed acknowledgement.
  * Results:
  *	IOCP_NO_SOCKET and errno on failure.
  */
 IocpSocket
-IocpSocketNew(IocpThread *threadPtr, int family)
+IocpSocketNew(int family)
 {
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC
-	    | threadPtr->enginePtr->typePtr->socketFlags, 0);
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int on = 1;
 
     if (fd < 0) {

@@ -142,14 +142,12 @@ IocpChanReady(const IocpChan *chanPtr)
     case IOCP_LISTENING:
 	return chanPtr->listenerPtr->firstPtr != NULL ? TCL_READABLE : 0;
     case IOCP_OPEN:
-	if (chanPtr->sendError != 0 || (chanPtr->flags & IOCP_CHANF_RESET)) {
-	    return TCL_READABLE | TCL_WRITABLE;
-	}
 	if (chanPtr->recvFirstPtr != NULL || (chanPtr->flags & IOCP_CHANF_EOF)
 		|| chanPtr->recvError != 0) {
 	    mask |= TCL_READABLE;
 	}
-	if (chanPtr->sendCount < chanPtr->settings.sendCap) {
+	if (chanPtr->sendCount < chanPtr->settings.sendCap || chanPtr->sendError != 0
+		|| (chanPtr->flags & IOCP_CHANF_RESET)) {
 	    mask |= TCL_WRITABLE;
 	}
 	return mask;
@@ -168,7 +166,7 @@ IocpChanError(IocpChan *chanPtr, int error)
     chanPtr->error = error;
     chanPtr->errorUnread = 1;
     if (error == ECONNRESET) {
-	chanPtr->flags |= IOCP_CHANF_RESET | IOCP_CHANF_EOF;
+	chanPtr->flags |= IOCP_CHANF_RESET;
 	IOCP_COUNT(chanPtr->threadPtr, resets, 1);
     }
 }
@@ -210,6 +208,27 @@ IocpChanTryFinish(IocpChan *chanPtr)
     IOCP_COUNT(threadPtr, socketsOpen, -1);
     Unlink(chanPtr);
     IocpChanUnref(chanPtr);
+}
+
+/*
+ * IocpChanForget --
+ *	In a forked child: no op is in flight, and what is unsent is the parent's to send.
+ */
+void
+IocpChanForget(IocpChan *chanPtr)
+{
+    chanPtr->inFlight = 0;
+    chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
+    chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
+    chanPtr->sendCount = 0;
+    if (chanPtr->connectPtr != NULL) {
+	chanPtr->connectPtr->op.inFlight = 0;
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
+	    chanPtr->listenerPtr->acceptors[i].op.inFlight = 0;
+	}
+    }
 }
 
 static void
@@ -282,10 +301,10 @@ IocpChanClose(IocpChan *chanPtr)
 	}
     }
     IocpChanTryFinish(chanPtr);
-    if (chanPtr->state == IOCP_CLOSING && threadPtr->exiting) {
+    if (chanPtr->state == IOCP_CLOSING && IocpThreadEnds(threadPtr)) {
 	IocpThreadDrain(threadPtr, -1);
-    } else if (chanPtr->state == IOCP_CLOSING && !IocpThreadMayDefer(threadPtr)) {
-	IocpThreadReap(threadPtr);
+    } else if (chanPtr->state == IOCP_CLOSING) {
+	IocpThreadReap(threadPtr);	/* Submits what is left to send, and cancels. */
 	IocpThreadReap(threadPtr);
     }
     IocpChanUnref(chanPtr);
@@ -421,6 +440,7 @@ Join(IocpChan *chanPtr)
     }
     typePtr = threadPtr->enginePtr->typePtr;
     chanPtr->flags &= ~(unsigned)IOCP_CHANF_DETACHED;
+    chanPtr->waits = 0;
     Link(threadPtr, chanPtr);
     if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
 	typePtr->attachProc(threadPtr->enginePtr, &chanPtr->handle);

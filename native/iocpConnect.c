@@ -62,7 +62,7 @@ Attempt(IocpChan *chanPtr)
     int on = 1;
 
     CloseAttempt(chanPtr);
-    chanPtr->handle.fd = IocpSocketNew(chanPtr->threadPtr, remotePtr->ai_family);
+    chanPtr->handle.fd = IocpSocketNew(remotePtr->ai_family);
     if (chanPtr->handle.fd == IOCP_NO_SOCKET) {
 	return errno;
     }
@@ -191,8 +191,8 @@ IocpConnectAgain(IocpChan *chanPtr)
  *	waits), or asked for an option (NULL: see how far it is, as a script may that never enters
  *	the event loop).
  * Results:
- *	0 if it is open; -1 and *errorCodePtr otherwise: EAGAIN, or ENOTCONN when the attempt has
- *	failed.
+ *	0 if it is open; -1 and *errorCodePtr otherwise: EAGAIN, EINTR after a signal, or ENOTCONN
+ *	when the attempt has failed.
  */
 int
 IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
@@ -204,7 +204,11 @@ IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 	IocpThreadReap(chanPtr->threadPtr);
     }
     while (chanPtr->state == IOCP_CONNECTING && wait) {
-	IocpThreadWait(chanPtr->threadPtr, -1);
+	if (IocpThreadWait(chanPtr->threadPtr, -1) == -EINTR
+		&& chanPtr->state == IOCP_CONNECTING) {
+	    *errorCodePtr = EINTR;
+	    return -1;
+	}
     }
     if (chanPtr->state == IOCP_OPEN) {
 	return 0;
@@ -273,8 +277,8 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
     } else {
 	IocpConnectWait(chanPtr, &error);
     }
-    if (chanPtr->state == IOCP_FAILED && (!async || error != 0)) {
-	error = chanPtr->error;
+    if (error != 0) {
+	error = chanPtr->state == IOCP_FAILED ? chanPtr->error : error;
 	IocpChanClose(chanPtr);
 	IocpOpenError(interp, error);
 	return NULL;

@@ -8,8 +8,9 @@
  *	1. SetupProc submits what is dirty, reaps, arms the engine's descriptor; Tcl waits.
  *	2. CheckProc reaps. Each channel with something to tell gets one event in Tcl's queue;
  *	   behind them goes a sweep event.
- *	3. The events run the scripts' handlers. What these write gathers on the dirty list.
- *	4. The sweep submits all of it in one system call and reaps. If that made new events, it
+ *	3. The events run the scripts' handlers. The receives that these make due gather on the
+ *	   dirty list.
+ *	4. The sweep submits all of them in one system call and reaps. If that made new events, it
  *	   goes to the queue again behind them; Tcl's notifier, which costs thread switches, is not
  *	   asked.
  *
@@ -30,8 +31,7 @@
 #define TURN_NS 2000000u
 #define IDLE_NS 20000000u
 #define SETUP_ROUNDS 4		/* So often ops that completions make are submitted at once. */
-#define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own: the
-				 * first answers of a long queue do not wait for its end. */
+#define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own. */
 
 typedef struct ChanEvent {
     Tcl_Event header;		/* Must be first. */
@@ -220,6 +220,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 {
     IocpChan *chanPtr = ((ChanEvent *)eventPtr)->chanPtr;
     IocpThread *threadPtr;
+    IocpTold told;
     int mask;
 
     if (!(flags & TCL_FILE_EVENTS)) {
@@ -231,7 +232,8 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	return 1;
     }
     threadPtr = chanPtr->threadPtr;
-    threadPtr->dispatching++;
+    told = (IocpTold){chanPtr, threadPtr->toldPtr};
+    threadPtr->toldPtr = &told;
     threadPtr->deferEnd = IocpNow() + TURN_NS;
     mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
     if (chanPtr->listenerPtr != NULL) {
@@ -239,7 +241,10 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     } else if (mask != 0) {
 	Tcl_NotifyChannel(chanPtr->channel, mask);
     }
-    threadPtr->dispatching--;
+    if (!IocpThreadIsCurrent(threadPtr)) {
+	return 1;		/* The script has ended Tcl in this thread, and us with it. */
+    }
+    threadPtr->toldPtr = told.outerPtr;
     if (threadPtr->dirtyCount >= DIRTY_MAX) {
 	IocpThreadReap(threadPtr);
     }
@@ -328,6 +333,23 @@ IocpEventSourceNew(IocpThread *threadPtr)
     Tcl_CreateEventSource(SetupProc, CheckProc, threadPtr);
     Tcl_CreateFileHandler(threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr),
 	    TCL_READABLE, NotifyProc, threadPtr);
+}
+
+/*
+ * IocpEventDropQueues --
+ *	The thread has no open channel any more: let go of the closed ones on its lists.
+ */
+void
+IocpEventDropQueues(IocpThread *threadPtr)
+{
+    IocpChan *chanPtr;
+
+    while ((chanPtr = QueuePop(&threadPtr->dirty, offsetof(IocpChan, dirtyLink))) != NULL) {
+	IocpChanUnref(chanPtr);
+    }
+    while ((chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyLink))) != NULL) {
+	IocpChanUnref(chanPtr);
+    }
 }
 
 static int

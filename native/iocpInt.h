@@ -61,6 +61,16 @@ typedef struct IocpQueue {
 } IocpQueue;
 
 /*
+ * A channel whose script runs, called by one of its events; on the stack of ChanEventProc. It
+ * holds the event's reference, which ThreadExit drops if the script ends the thread and never
+ * returns.
+ */
+typedef struct IocpTold {
+    IocpChan *chanPtr;
+    struct IocpTold *outerPtr;	/* The script around it, which runs a nested event loop. */
+} IocpTold;
+
+/*
  * What the driver knows of one Tcl thread.
  *
  * Lifetime: made by the first interpreter of the thread that loads the package, or by the first
@@ -73,10 +83,13 @@ struct IocpThread {
     IocpChan *chansPtr;		/* All of the thread's, those that Tcl has closed included. */
     IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
     IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
-    int dispatching;		/* > 0 while a script runs that one of our events called. */
+    IocpTold *toldPtr;		/* Not NULL while a script runs that one of our events called. */
+    int kept;			/* > 0: not to be released now. */
     uint64_t idleDue;		/* When idle callbacks are to run although the loop is busy. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
     int interpCount;		/* Interpreters of the thread that have loaded the package. */
+    int orphaned;		/* There were some, and the last one is gone. */
+    int forked;			/* A forked child's copy: it has no engine. */
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
@@ -226,8 +239,10 @@ Tcl_ObjCmdProc IocpStatsDictObjCmd;
 IocpThread *IocpThreadGet(char *reason, size_t size);
 void IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp);
 void IocpThreadRelease(IocpThread *threadPtr);
+int IocpThreadIsCurrent(IocpThread *threadPtr);
+int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
-void IocpThreadWait(IocpThread *threadPtr, int timeoutMs);
+int IocpThreadWait(IocpThread *threadPtr, int timeoutMs);
 int IocpThreadMayDefer(IocpThread *threadPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
 void IocpThreadLinger(IocpThread *threadPtr);
@@ -243,6 +258,7 @@ void IocpEventPost(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
 void IocpEventFlushDirty(IocpThread *threadPtr);
+void IocpEventDropQueues(IocpThread *threadPtr);
 
 /* iocpChan.c */
 extern const Tcl_ChannelType iocpChannelType;
@@ -254,6 +270,7 @@ int IocpChanReady(const IocpChan *chanPtr);
 void IocpChanError(IocpChan *chanPtr, int error);
 void IocpChanTryFinish(IocpChan *chanPtr);
 void IocpChanAbort(IocpChan *chanPtr);
+void IocpChanForget(IocpChan *chanPtr);
 int IocpChanClose(IocpChan *chanPtr);
 
 /* iocpRecv.c */
@@ -294,7 +311,7 @@ int IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind
 int IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr);
 void IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrPtr,
 	socklen_t length);
-IocpSocket IocpSocketNew(IocpThread *threadPtr, int family);
+IocpSocket IocpSocketNew(int family);
 IocpSocket IocpSocketRaise(IocpSocket fd);
 void IocpOpenError(Tcl_Interp *interp, int error);
 

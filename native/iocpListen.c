@@ -204,10 +204,10 @@ typedef enum Stage { STAGE_SOCKET, STAGE_BIND, STAGE_LISTEN, STAGE_DONE } Stage;
  *	STAGE_DONE and *fdPtr; or the stage that failed, with errno.
  */
 static Stage
-OpenAddress(IocpThread *threadPtr, struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
+OpenAddress(struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
 {
     struct sockaddr_in *sa4Ptr = (struct sockaddr_in *)(void *)addrPtr->ai_addr;
-    IocpSocket fd = IocpSocketNew(threadPtr, addrPtr->ai_family);
+    IocpSocket fd = IocpSocketNew(addrPtr->ai_family);
     IocpSockaddr name;
     socklen_t length = sizeof(name);
     Stage stage = STAGE_DONE;
@@ -286,7 +286,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	listenerPtr->acceptorMax = count;
 	for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
 	    IocpAcceptor *acceptorPtr = &listenerPtr->acceptors[listenerPtr->acceptorCount];
-	    Stage stage = OpenAddress(threadPtr, addrPtr, &port, &acceptorPtr->handle.fd);
+	    Stage stage = OpenAddress(addrPtr, &port, &acceptorPtr->handle.fd);
 
 	    if (stage == STAGE_DONE) {
 		acceptorPtr->chanPtr = chanPtr;

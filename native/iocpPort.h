@@ -44,6 +44,7 @@ typedef pthread_mutex_t IocpMutex;
 #define IocpMutexUnlock(mutexPtr) pthread_mutex_unlock(mutexPtr)
 
 #define IOCP_THREAD_LOCAL _Thread_local
+#define IocpAtFork(childProc) pthread_atfork(NULL, NULL, childProc)
 
 /* Monotonic time in nanoseconds. */
 static inline uint64_t

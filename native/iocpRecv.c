@@ -199,10 +199,12 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	return;
     default:
 	/*
-	 * A reset is the end of the data, as in the core's driver; IocpChanError sets EOF.
+	 * A reset is the end of the data, as in the core's driver.
 	 */
 	IocpChanError(chanPtr, error);
-	if (error != ECONNRESET) {
+	if (error == ECONNRESET) {
+	    chanPtr->flags |= IOCP_CHANF_EOF;
+	} else {
 	    chanPtr->recvError = error;
 	}
 	break;
@@ -287,8 +289,9 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 	    }
 	    asked++;
 	    IocpThreadReap(threadPtr);
-	} else {
-	    IocpThreadWait(threadPtr, -1);
+	} else if (IocpThreadWait(threadPtr, -1) == -EINTR && chanPtr->recvFirstPtr == NULL) {
+	    *errorCodePtr = EINTR;
+	    return -1;
 	}
     }
 }

@@ -1,9 +1,8 @@
 /*
  * iocpSend.c --
- *	Sending: a queue of at most -sendcap buffers, one vectored send in flight.
- *
- *	What is written while a send is in flight, or in the same turn of the event loop, goes out
- *	together as the next one.
+ *	Sending. A write goes to the kernel at once, since a script may do anything next, and wait
+ *	for its effect. Only what the kernel has no room for is queued, in at most -sendcap buffers,
+ *	and sent by ops: one vectored send at a time, so that order is certain.
  */
 
 #include "iocpInt.h"
@@ -97,6 +96,7 @@ IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	chanPtr->sendError = error;
 	chanPtr->sendErrorUntold = 1;
 	IocpSendDiscard(chanPtr);
+	IocpEventDirty(chanPtr);	/* What has arrived can still be read. */
 	break;
     }
     if (IocpChanReady(chanPtr) & chanPtr->watchMask & (error ? ~0 : TCL_WRITABLE)) {
@@ -170,10 +170,41 @@ SendError(IocpChan *chanPtr, int *errorCodePtr)
 }
 
 /*
+ * SendNow --
+ *	Send what the kernel takes at once, if nothing is ahead of it.
+ * Results:
+ *	How many bytes; 0 if they have to wait. An error is remembered (sendError).
+ */
+static int
+SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
+{
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+    int result;
+
+    if (chanPtr->sendFirstPtr != NULL) {
+	return 0;
+    }
+    result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, (size_t)toWrite);
+    switch (result < 0 ? -result : 0) {
+    case 0:
+	IOCP_COUNT(chanPtr->threadPtr, bytesSent, result);
+	return result;
+    case EAGAIN:
+    case EINTR:
+    case ENOBUFS:
+    case ENOMEM:
+	return 0;
+    default:
+	IocpChanError(chanPtr, -result);
+	chanPtr->sendError = -result;
+	return 0;
+    }
+}
+
+/*
  * IocpSendWrite --
- *	Accept bytes for sending. A blocking channel returns when the kernel has them. A
- *	non-blocking one returns at once: the bytes leave at the end of the turn, or now if no turn
- *	is running.
+ *	Send, or accept for sending. What the kernel has no room for waits in the queue; a blocking
+ *	channel waits with it.
  * Results:
  *	toWrite; or -1 and *errorCodePtr: EAGAIN when -sendcap buffers are waiting, or the error of
  *	an earlier send.
@@ -183,6 +214,7 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
     int blocking = threadPtr->exiting || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
+    int sent;
 
     if (chanPtr->sendError == 0 && chanPtr->sendCount >= chanPtr->settings.sendCap) {
 	if (blocking) {
@@ -198,7 +230,17 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
 	*errorCodePtr = EAGAIN;
 	return -1;
     }
-    if (!Accept(chanPtr, buf, (size_t)toWrite)) {
+    sent = SendNow(chanPtr, buf, toWrite);
+    if (sent == toWrite) {
+	return toWrite;
+    }
+    if (SendError(chanPtr, errorCodePtr)) {
+	return -1;
+    }
+    if (!Accept(chanPtr, buf + sent, (size_t)(toWrite - sent))) {
+	if (sent > 0) {
+	    return sent;
+	}
 	*errorCodePtr = ENOMEM;
 	return -1;
     }
@@ -207,8 +249,6 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
 	if (SendError(chanPtr, errorCodePtr)) {
 	    return -1;
 	}
-    } else if (!IocpThreadMayDefer(threadPtr)) {
-	IocpThreadReap(threadPtr);
     }
     return toWrite;
 }

@@ -29,6 +29,31 @@ AtProcessExit(void)
 }
 
 /*
+ * ForkedChild --
+ *	The process is a fork of one that uses the driver. Its copies of the channels can be
+ *	written to and closed; whatever the parent has under way is the parent's.
+ */
+static void
+ForkedChild(void)
+{
+    IocpThread *threadPtr = currentPtr;
+    IocpEngine *enginePtr;
+
+    if (threadPtr == NULL) {
+	return;
+    }
+    enginePtr = threadPtr->enginePtr;
+    Tcl_DeleteFileHandler(enginePtr->typePtr->notifyFdProc(enginePtr));
+    enginePtr->typePtr->forkedProc(enginePtr);
+    threadPtr->enginePtr = &iocpNoEngine;
+    threadPtr->forked = 1;
+    currentPtr = NULL;
+    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	IocpChanForget(chanPtr);
+    }
+}
+
+/*
  * IocpThreadGet --
  *	The calling thread's data; made when it is asked for first.
  * Results:
@@ -75,6 +100,7 @@ IocpThreadGet(char *reason, size_t size)
 
     if (!atomic_flag_test_and_set(&registered)) {
 	atexit(AtProcessExit);
+	IocpAtFork(ForkedChild);
     }
     return threadPtr;
 }
@@ -96,7 +122,7 @@ Disconnect(IocpThread *threadPtr)
 void
 IocpThreadRelease(IocpThread *threadPtr)
 {
-    if (threadPtr->chansPtr != NULL || threadPtr->dispatching > 0
+    if (threadPtr->chansPtr != NULL || threadPtr->toldPtr != NULL || threadPtr->kept > 0
 	    || (!threadPtr->exiting && threadPtr->interpCount > 0)) {
 	return;
     }
@@ -104,10 +130,34 @@ IocpThreadRelease(IocpThread *threadPtr)
 	Tcl_DeleteThreadExitHandler(ThreadExit, threadPtr);
 	Disconnect(threadPtr);
     }
+    IocpEventDropQueues(threadPtr);
     IocpStatsRemoveThread(threadPtr);
     threadPtr->enginePtr->typePtr->closeProc(threadPtr->enginePtr);
-    currentPtr = NULL;
+    if (threadPtr == currentPtr) {
+	currentPtr = NULL;
+    }
     free(threadPtr);
+}
+
+/*
+ * IocpThreadIsCurrent --
+ *	0 if threadPtr, which was the calling thread's, has been released.
+ */
+int
+IocpThreadIsCurrent(IocpThread *threadPtr)
+{
+    return threadPtr == currentPtr;
+}
+
+/*
+ * IocpThreadEnds --
+ *	Whether nobody will run the thread's event loop any more, so that what is to be sent in the
+ *	background has to be waited for, unless the host has said that it sees to that.
+ */
+int
+IocpThreadEnds(IocpThread *threadPtr)
+{
+    return threadPtr->exiting || (threadPtr->orphaned && !atomic_load(&hostDrains));
 }
 
 /*
@@ -157,10 +207,15 @@ ThreadExit(void *clientData)
     threadPtr->exitStart = IocpNow();
     threadPtr->exiting = 1;
     Disconnect(threadPtr);
-    threadPtr->dispatching++;	/* Not to be released in here. */
-    FlushTcl(threadPtr);
-    IocpThreadDrain(threadPtr, -1);
-    threadPtr->dispatching--;
+    for (; threadPtr->toldPtr != NULL; threadPtr->toldPtr = threadPtr->toldPtr->outerPtr) {
+	IocpChanUnref(threadPtr->toldPtr->chanPtr);
+    }
+    if (!threadPtr->forked) {
+	threadPtr->kept++;
+	FlushTcl(threadPtr);
+	IocpThreadDrain(threadPtr, -1);
+	threadPtr->kept--;
+    }
     IocpThreadRelease(threadPtr);
 }
 
@@ -170,10 +225,16 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     IocpThread *threadPtr = clientData;
 
     (void)interp;
-    if (threadPtr == currentPtr) {
-	threadPtr->interpCount--;
-	IocpThreadRelease(threadPtr);
+    if (threadPtr != currentPtr) {
+	return;
     }
+    if (--threadPtr->interpCount == 0) {
+	threadPtr->orphaned = 1;
+	if (IocpThreadEnds(threadPtr)) {
+	    IocpThreadDrain(threadPtr, -1);
+	}
+    }
+    IocpThreadRelease(threadPtr);
 }
 
 /*
@@ -186,6 +247,7 @@ IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp)
     if (Tcl_GetAssocData(interp, "iocp::thread", NULL) == NULL) {
 	Tcl_SetAssocData(interp, "iocp::thread", InterpDeleted, threadPtr);
 	threadPtr->interpCount++;
+	threadPtr->orphaned = 0;
     }
 }
 
@@ -293,11 +355,13 @@ RetryNow(IocpThread *threadPtr)
  *	The same as IocpThreadReap, but wait first until something is complete: for at most
  *	timeoutMs, for ever if that is negative. May return early. Timers do not run meanwhile, so
  *	what they would repeat is repeated here.
+ * Results:
+ *	0, or -EINTR after a signal: a host's handler may want the script to end.
  */
-void
+int
 IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
 {
-    int retries;
+    int retries, result;
 
     IocpEventFlushDirty(threadPtr);
     retries = threadPtr->retryWanted;
@@ -307,24 +371,25 @@ IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
     if (threadPtr->dirty.firstPtr != NULL) {
 	timeoutMs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
     }
-    threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutMs);
+    result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutMs);
     if (retries) {
 	RetryNow(threadPtr);
     }
     IocpThreadReap(threadPtr);
+    return result;
 }
 
 /*
  * IocpThreadMayDefer --
- *	Whether an op may wait for the end of the turn: only while a script runs that one of our own
- *	events has called, since the loop is then certain to come back, and only while that
- *	script is quick. Elsewhere (a script that does not return to the event loop) it goes to the
- *	kernel now.
+ *	Whether asking the engine may wait for the end of the turn: while a script runs that one of
+ *	our own events has called, since the loop is then certain to come back, and only while that
+ *	script is quick. A script that polls without returning to the event loop finds what there
+ *	is.
  */
 int
 IocpThreadMayDefer(IocpThread *threadPtr)
 {
-    return threadPtr->dispatching > 0 && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
+    return threadPtr->toldPtr != NULL && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
 }
 
 static void
@@ -424,6 +489,14 @@ IocpThreadDrain(IocpThread *threadPtr, int timeoutMs)
 int
 Iocp_Drain(int timeoutMs)
 {
+    IocpThread *threadPtr = currentPtr;
+    int drained;
+
     atomic_store(&hostDrains, 1);
-    return currentPtr == NULL || IocpThreadDrain(currentPtr, timeoutMs);
+    if (threadPtr == NULL) {
+	return 1;
+    }
+    drained = IocpThreadDrain(threadPtr, timeoutMs);
+    IocpThreadRelease(threadPtr);
+    return drained;
 }

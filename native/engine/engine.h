@@ -116,7 +116,6 @@ typedef struct IocpEngineCounts {
 typedef struct IocpEngineType {
     const char *typeName;	/* Users see it; it never changes. */
     int version;		/* IOCP_ENGINE_VERSION; select.c refuses another. */
-    int socketFlags;		/* What socket(2) must be given for a socket of this engine. */
     int (*probeProc)(char *reason, size_t size);
 				/* Set one up and throw it away: 0, or -errno and why in words. */
     int (*openProc)(IocpEngine **enginePtrPtr);
@@ -124,17 +123,21 @@ typedef struct IocpEngineType {
     void (*closeProc)(IocpEngine *enginePtr);
 				/* Only when no op is in flight. */
     void (*attachProc)(IocpEngine *enginePtr, IocpHandle *handlePtr);
-				/* The handle's descriptor is about to be used on this engine. */
+				/* The handle's descriptor is about to be used on this engine. It
+				 * is a blocking one, and stays so between ops. */
     void (*detachProc)(IocpEngine *enginePtr, IocpHandle *handlePtr);
 				/* No op of it is in flight; forget it. */
     IocpSubmit (*submitProc)(IocpEngine *enginePtr, IocpOp *opPtr);
     void (*cancelProc)(IocpEngine *enginePtr, IocpOp *opPtr);
+    int (*sendNowProc)(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data,
+	    size_t size);	/* Send what the kernel takes at once: a count or -errno. Only while
+				 * no send on the handle is in flight. */
     int (*reapProc)(IocpEngine *enginePtr, IocpCompletion *completions, int max);
 				/* Hand over what was submitted, fetch what is complete, never
 				 * block. Returns how many. */
-    void (*waitProc)(IocpEngine *enginePtr, int timeoutMs);
+    int (*waitProc)(IocpEngine *enginePtr, int timeoutMs);
 				/* The same, but block until something can be reaped. -1: for ever.
-				 * May return early. */
+				 * May return early: 0, or -EINTR after a signal. */
     int (*armProc)(IocpEngine *enginePtr, int armed);
 				/* 1: the caller is about to wait on notifyFd. Returns whether there
 				 * is something to reap already. 0: it does not wait any more. */
@@ -144,6 +147,9 @@ typedef struct IocpEngineType {
 				/* notifyFd was readable. */
     void (*releaseProc)(IocpEngine *enginePtr, IocpBuf *bufPtr);
 				/* A pool buffer comes back. */
+    void (*forkedProc)(IocpEngine *enginePtr);
+				/* In a forked child: close what it has inherited, and touch nothing
+				 * that it shares with its parent. Nothing else is called again. */
 } IocpEngineType;
 
 /* First member of every engine's own structure. */
@@ -167,7 +173,7 @@ extern const IocpEngineType iocpEpollEngine;
 extern const IocpEngineType iocpSimEngine;
 
 /*
- * pool.c: receive buffers shared by all connections of an engine, so that a connection that has
+ * common.c: receive buffers shared by all connections of an engine, so that a connection that has
  * nothing to say costs no buffer. Grows by a chunk at a time; never shrinks.
  */
 #define IOCP_POOL_BUFSIZE 32768
@@ -187,5 +193,11 @@ void IocpPoolFree(IocpPool *poolPtr);
 
 /* The first max buffers of a chain, as the kernel wants them. */
 int IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr);
+
+/* sendNowProc where sockets are what POSIX says. */
+int IocpSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size);
+
+/* none.c: what a forked child's channels have instead of an engine. Never chosen. */
+extern IocpEngine iocpNoEngine;
 
 #endif /* IOCP_ENGINE_H */

@@ -25,6 +25,8 @@
 #define EPOLL_HF_NO_READ 2	/* A read found nothing since the last edge. */
 #define EPOLL_HF_NO_WRITE 4	/* A write found no room since the last edge. */
 #define EPOLL_HF_HANGUP 8	/* The end was seen: there will be no further edge for reading. */
+#define EPOLL_HF_URGENT 16	/* Urgent data was seen: a receive stops short at its mark. */
+#define EPOLL_HF_NONBLOCKING 32	/* A listener's descriptor has been made non-blocking. */
 
 /* IocpOp.engineFlags */
 #define EPOLL_OPF_CANCEL 1
@@ -174,7 +176,7 @@ EpollPark(EpollEngine *epollPtr, IocpOp *opPtr)
 
     if (!(handlePtr->flags & EPOLL_HF_ATTACHED)) {
 	struct epoll_event event = {
-	    .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = handlePtr
+	    .events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .data.ptr = handlePtr
 	};
 
 	if (epoll_ctl(epollPtr->epollFd, EPOLL_CTL_ADD, handlePtr->fd, &event) < 0) {
@@ -190,6 +192,22 @@ EpollPark(EpollEngine *epollPtr, IocpOp *opPtr)
     return 0;
 }
 
+/*
+ * EpollSetBlocking --
+ *	Connecting and accepting have no flag for a single call as receiving and sending have.
+ *	Elsewhere descriptors stay blocking: a child that is given one (exec >@ channel) shares the
+ *	setting.
+ */
+static void
+EpollSetBlocking(int fd, int blocking)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0) {
+	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+    }
+}
+
 static int
 EpollConnect(IocpOp *opPtr)
 {
@@ -197,16 +215,32 @@ EpollConnect(IocpOp *opPtr)
     int error = 0;
     socklen_t length = sizeof(error);
 
-    if (opPtr->engineFlags & EPOLL_OPF_CONNECTING) {
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0) {
-	    return -error;
-	}
+    if (!(opPtr->engineFlags & EPOLL_OPF_CONNECTING)) {
+	opPtr->engineFlags |= EPOLL_OPF_CONNECTING;
+	EpollSetBlocking(fd, 0);
+    } else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0) {
+	return -error;
     }
-    opPtr->engineFlags |= EPOLL_OPF_CONNECTING;
-    if (connect(fd, opPtr->addrPtr, opPtr->addrLen) == 0 || errno == EISCONN) {
-	return 0;
+    if (connect(fd, opPtr->addrPtr, opPtr->addrLen) < 0 && errno != EISCONN) {
+	return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
     }
-    return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
+    EpollSetBlocking(fd, 1);
+    return 0;
+}
+
+static int
+EpollAccept(EpollEngine *epollPtr, IocpOp *opPtr)
+{
+    IocpHandle *handlePtr = opPtr->handlePtr;
+    int result;
+
+    if (!(handlePtr->flags & EPOLL_HF_NONBLOCKING)) {
+	handlePtr->flags |= EPOLL_HF_NONBLOCKING;
+	EpollSetBlocking(handlePtr->fd, 0);
+    }
+    IOCP_ADD(epollPtr->base.counts.enters, 1);
+    result = accept4(handlePtr->fd, NULL, NULL, SOCK_CLOEXEC);
+    return result < 0 ? -errno : result;
 }
 
 /*
@@ -245,7 +279,7 @@ EpollRecv(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 	message.msg_iovlen = 1;
     }
     IOCP_ADD(epollPtr->base.counts.enters, 1);
-    result = recvmsg(handlePtr->fd, &message, 0);
+    result = recvmsg(handlePtr->fd, &message, MSG_DONTWAIT);
     if (result < 0) {
 	return -errno;
     }
@@ -254,10 +288,11 @@ EpollRecv(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
     }
     if ((size_t)result == room) {
 	compPtr->flags |= IOCP_COMPF_MORE_DATA;
-    } else if ((handlePtr->flags & EPOLL_HF_ATTACHED) && !(handlePtr->flags & EPOLL_HF_HANGUP)) {
+    } else if ((handlePtr->flags & (EPOLL_HF_ATTACHED | EPOLL_HF_HANGUP | EPOLL_HF_URGENT))
+	    == EPOLL_HF_ATTACHED) {
 	/*
-	 * A short receive emptied the socket; more data or the peer's end make a new edge. An end
-	 * that was reported together with this data does not, hence the second condition.
+	 * A short receive emptied the socket; more data or the peer's end make a new edge. An end,
+	 * or an urgent mark, that was reported together with this data does not.
 	 */
 	handlePtr->flags |= EPOLL_HF_NO_READ;
     }
@@ -278,7 +313,7 @@ EpollSend(EpollEngine *epollPtr, IocpOp *opPtr)
 
     message.msg_iovlen = (size_t)IocpFillVecs(vecs, EPOLL_VECS, opPtr);
     IOCP_ADD(epollPtr->base.counts.enters, 1);
-    result = sendmsg(opPtr->handlePtr->fd, &message, MSG_NOSIGNAL);
+    result = sendmsg(opPtr->handlePtr->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     return result < 0 ? -errno : (int)result;
 }
 
@@ -309,13 +344,10 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 	}
 	switch (opPtr->kind) {
 	case IOCP_OP_ACCEPT:
-	    IOCP_ADD(epollPtr->base.counts.enters, 1);
-	    result = accept4(handlePtr->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	    result = EpollAccept(epollPtr, opPtr);
 	    if (result >= 0) {
 		compPtr->flags |= IOCP_COMPF_MORE;
 		EpollToTry(epollPtr, opPtr);
-	    } else {
-		result = -errno;
 	    }
 	    break;
 	case IOCP_OP_CONNECT:
@@ -343,30 +375,39 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 /*
  * EpollCollect --
  *	Fetch edges; the ops that waited for them are to be tried again.
+ * Results:
+ *	0, or -EINTR after a signal.
  */
-static void
+static int
 EpollCollect(EpollEngine *epollPtr, int timeoutMs)
 {
     int count;
 
     IOCP_ADD(epollPtr->base.counts.enters, 1);
     count = epoll_wait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS, timeoutMs);
+    if (count < 0) {
+	return -errno;
+    }
     for (int i = 0; i < count; i++) {
 	IocpHandle *handlePtr = epollPtr->events[i].data.ptr;
 	uint32_t events = epollPtr->events[i].events;
 
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_READ;
 	    EpollUnpark(epollPtr, &handlePtr->readOpPtr);
 	}
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags |= EPOLL_HF_HANGUP;
 	}
+	if (events & EPOLLPRI) {
+	    handlePtr->flags |= EPOLL_HF_URGENT;
+	}
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_WRITE;
 	    EpollUnpark(epollPtr, &handlePtr->writeOpPtr);
 	}
     }
+    return 0;
 }
 
 static int
@@ -400,15 +441,16 @@ EpollReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     return count;
 }
 
-static void
+static int
 EpollWait(IocpEngine *enginePtr, int timeoutMs)
 {
     EpollEngine *epollPtr = (EpollEngine *)enginePtr;
 
-    if (epollPtr->firstPtr == NULL) {
-	IOCP_ADD(epollPtr->base.counts.waits, 1);
-	EpollCollect(epollPtr, timeoutMs);
+    if (epollPtr->firstPtr != NULL) {
+	return 0;
     }
+    IOCP_ADD(epollPtr->base.counts.waits, 1);
+    return EpollCollect(epollPtr, timeoutMs);
 }
 
 static int
@@ -438,21 +480,28 @@ EpollRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
     epollPtr->freePtr = bufPtr;
 }
 
+static void
+EpollForked(IocpEngine *enginePtr)
+{
+    close(((EpollEngine *)enginePtr)->epollFd);
+}
+
 const IocpEngineType iocpEpollEngine = {
-    "epoll",
-    IOCP_ENGINE_VERSION,
-    SOCK_NONBLOCK,
-    EpollProbe,
-    EpollOpen,
-    EpollClose,
-    EpollAttach,
-    EpollDetach,
-    EpollSubmit,
-    EpollCancel,
-    EpollReap,
-    EpollWait,
-    EpollArm,
-    EpollNotifyFd,
-    EpollNotified,
-    EpollRelease
+    .typeName = "epoll",
+    .version = IOCP_ENGINE_VERSION,
+    .probeProc = EpollProbe,
+    .openProc = EpollOpen,
+    .closeProc = EpollClose,
+    .attachProc = EpollAttach,
+    .detachProc = EpollDetach,
+    .submitProc = EpollSubmit,
+    .cancelProc = EpollCancel,
+    .sendNowProc = IocpSendNow,
+    .reapProc = EpollReap,
+    .waitProc = EpollWait,
+    .armProc = EpollArm,
+    .notifyFdProc = EpollNotifyFd,
+    .notifiedProc = EpollNotified,
+    .releaseProc = EpollRelease,
+    .forkedProc = EpollForked
 };

@@ -14,6 +14,7 @@
 #include "engine.h"
 
 #define SIM_HELD 1024		/* Late completions at most. */
+#define SIM_SPLIT_MIN 1024	/* No kernel splits less. */
 
 typedef struct SimEngine {
     IocpEngine base;
@@ -137,6 +138,20 @@ SimSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 }
 
 static int
+SimSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size)
+{
+    SimEngine *simPtr = (SimEngine *)enginePtr;
+
+    if (SimChance(simPtr, 4)) {
+	return -EAGAIN;
+    }
+    if (size >= SIM_SPLIT_MIN && SimChance(simPtr, 4)) {
+	size /= 2;
+    }
+    return IocpSendNow(simPtr->innerPtr, handlePtr, data, size);
+}
+
+static int
 SimIsHeld(const SimEngine *simPtr, const IocpOp *opPtr)
 {
     for (int i = 0; i < simPtr->heldCount; i++) {
@@ -196,14 +211,12 @@ SimReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     return count;
 }
 
-static void
+static int
 SimWait(IocpEngine *enginePtr, int timeoutMs)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    if (simPtr->heldCount == 0) {
-	iocpEpollEngine.waitProc(simPtr->innerPtr, timeoutMs);
-    }
+    return simPtr->heldCount > 0 ? 0 : iocpEpollEngine.waitProc(simPtr->innerPtr, timeoutMs);
 }
 
 static int
@@ -232,21 +245,28 @@ SimRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
     iocpEpollEngine.releaseProc(((SimEngine *)enginePtr)->innerPtr, bufPtr);
 }
 
+static void
+SimForked(IocpEngine *enginePtr)
+{
+    iocpEpollEngine.forkedProc(((SimEngine *)enginePtr)->innerPtr);
+}
+
 const IocpEngineType iocpSimEngine = {
-    "sim",
-    IOCP_ENGINE_VERSION,
-    SOCK_NONBLOCK,
-    SimProbe,
-    SimOpen,
-    SimClose,
-    SimAttach,
-    SimDetach,
-    SimSubmit,
-    SimCancel,
-    SimReap,
-    SimWait,
-    SimArm,
-    SimNotifyFd,
-    SimNotified,
-    SimRelease
+    .typeName = "sim",
+    .version = IOCP_ENGINE_VERSION,
+    .probeProc = SimProbe,
+    .openProc = SimOpen,
+    .closeProc = SimClose,
+    .attachProc = SimAttach,
+    .detachProc = SimDetach,
+    .submitProc = SimSubmit,
+    .cancelProc = SimCancel,
+    .sendNowProc = SimSendNow,
+    .reapProc = SimReap,
+    .waitProc = SimWait,
+    .armProc = SimArm,
+    .notifyFdProc = SimNotifyFd,
+    .notifiedProc = SimNotified,
+    .releaseProc = SimRelease,
+    .forkedProc = SimForked
 };

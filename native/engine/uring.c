@@ -282,12 +282,24 @@ UringEntry(UringEngine *uringPtr)
     return sqePtr;
 }
 
+/*
+ * UringMessage --
+ *	A header that describes an op's buffers, for the next entry.
+ * Results:
+ *	NULL when there is none before completions are reaped. Otherwise there is room in the ring
+ *	for the entry.
+ */
 static struct msghdr *
 UringMessage(UringEngine *uringPtr, IocpOp *opPtr)
 {
     struct msghdr *msgPtr;
 
-    if (uringPtr->msgCount == URING_MSGS || uringPtr->vecCount + URING_VECS_PER_OP > URING_VECS) {
+    /*
+     * Room in the ring first: making it starts the vectors anew.
+     */
+
+    if (io_uring_sq_space_left(&uringPtr->ring) == 0 || uringPtr->msgCount == URING_MSGS
+	    || uringPtr->vecCount + URING_VECS_PER_OP > URING_VECS) {
 	UringSubmitQueued(uringPtr);
 	if (uringPtr->msgCount != 0) {
 	    return NULL;
@@ -473,7 +485,7 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     return count;
 }
 
-static void
+static int
 UringWait(IocpEngine *enginePtr, int timeoutMs)
 {
     UringEngine *uringPtr = (UringEngine *)enginePtr;
@@ -482,17 +494,25 @@ UringWait(IocpEngine *enginePtr, int timeoutMs)
     struct __kernel_timespec timeout = {
 	.tv_sec = timeoutMs / 1000, .tv_nsec = (long long)(timeoutMs % 1000) * 1000000
     };
+    int result;
 
     IOCP_ADD(uringPtr->base.counts.enters, 1);
     IOCP_ADD(uringPtr->base.counts.waits, 1);
     if (timeoutMs < 0) {
-	io_uring_submit_and_wait(ringPtr, 1);
+	/*
+	 * When it has submitted something, it returns how much, even if a signal ended the wait.
+	 */
+	result = io_uring_submit_and_wait(ringPtr, 1);
+	if (result >= 0 && io_uring_cq_ready(ringPtr) == 0) {
+	    result = -EINTR;
+	}
     } else {
-	io_uring_submit_and_wait_timeout(ringPtr, &cqePtr, 1, &timeout, NULL);
+	result = io_uring_submit_and_wait_timeout(ringPtr, &cqePtr, 1, &timeout, NULL);
     }
     if (io_uring_sq_ready(ringPtr) == 0) {
 	uringPtr->vecCount = uringPtr->msgCount = 0;
     }
+    return result == -EINTR ? -EINTR : 0;
 }
 
 static int
@@ -538,21 +558,31 @@ UringRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
     UringProvide((UringEngine *)enginePtr, bufPtr, 1);
 }
 
+static void
+UringForked(IocpEngine *enginePtr)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+
+    close(uringPtr->ring.ring_fd);
+    close(uringPtr->eventFd);
+}
+
 const IocpEngineType iocpUringEngine = {
-    "io_uring",
-    IOCP_ENGINE_VERSION,
-    0,
-    UringProbe,
-    UringOpen,
-    UringClose,
-    UringAttach,
-    UringDetach,
-    UringSubmit,
-    UringCancel,
-    UringReap,
-    UringWait,
-    UringArm,
-    UringNotifyFd,
-    UringNotified,
-    UringRelease
+    .typeName = "io_uring",
+    .version = IOCP_ENGINE_VERSION,
+    .probeProc = UringProbe,
+    .openProc = UringOpen,
+    .closeProc = UringClose,
+    .attachProc = UringAttach,
+    .detachProc = UringDetach,
+    .submitProc = UringSubmit,
+    .cancelProc = UringCancel,
+    .sendNowProc = IocpSendNow,
+    .reapProc = UringReap,
+    .waitProc = UringWait,
+    .armProc = UringArm,
+    .notifyFdProc = UringNotifyFd,
+    .notifiedProc = UringNotified,
+    .releaseProc = UringRelease,
+    .forkedProc = UringForked
 };

@@ -1,6 +1,7 @@
 /*
- * pool.c --
- *	The chunks of receive buffers behind an engine, and the vectors made from chains of buffers.
+ * common.c --
+ *	What the engines share: the chunks of receive buffers, the vectors made from chains of
+ *	buffers, the sending of what the kernel takes at once.
  */
 
 #include "engine.h"
@@ -74,4 +75,14 @@ IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr)
 		- bufPtr->start;
     }
     return count;
+}
+
+int
+IocpSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size)
+{
+    ssize_t result;
+
+    IOCP_ADD(enginePtr->counts.enters, 1);
+    result = send(handlePtr->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return result < 0 ? -errno : (int)result;
 }

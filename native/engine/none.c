@@ -1,0 +1,98 @@
+/*
+ * none.c --
+ *	What a forked child's channels have instead of an engine. The child shares its parent's
+ *	rings and epoll instances: whatever it did there, it would do to the parent. So its copies
+ *	of the channels can only be closed; new ones get an engine of their own.
+ */
+
+#include "engine.h"
+#include <poll.h>
+
+#define NONE_PAUSE_MS 100
+
+static void
+NoneHandle(IocpEngine *enginePtr, IocpHandle *handlePtr)
+{
+    (void)enginePtr;
+    (void)handlePtr;
+}
+
+static IocpSubmit
+NoneSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    (void)enginePtr;
+    (void)opPtr;
+    return IOCP_BUSY;
+}
+
+static void
+NoneCancel(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    (void)enginePtr;
+    (void)opPtr;
+}
+
+static int
+NoneReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
+{
+    (void)enginePtr;
+    (void)completions;
+    (void)max;
+    return 0;
+}
+
+static int
+NoneWait(IocpEngine *enginePtr, int timeoutMs)
+{
+    (void)enginePtr;
+    poll(NULL, 0, timeoutMs < 0 || timeoutMs > NONE_PAUSE_MS ? NONE_PAUSE_MS : timeoutMs);
+    return 0;
+}
+
+static int
+NoneArm(IocpEngine *enginePtr, int armed)
+{
+    (void)enginePtr;
+    (void)armed;
+    return 0;
+}
+
+static int
+NoneNotifyFd(IocpEngine *enginePtr)
+{
+    (void)enginePtr;
+    return -1;
+}
+
+static void
+NoneNothing(IocpEngine *enginePtr)
+{
+    (void)enginePtr;
+}
+
+static void
+NoneRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
+{
+    (void)enginePtr;
+    (void)bufPtr;
+}
+
+static const IocpEngineType noneEngine = {
+    .typeName = "none",
+    .version = IOCP_ENGINE_VERSION,
+    .closeProc = NoneNothing,
+    .attachProc = NoneHandle,
+    .detachProc = NoneHandle,
+    .submitProc = NoneSubmit,
+    .cancelProc = NoneCancel,
+    .sendNowProc = IocpSendNow,
+    .reapProc = NoneReap,
+    .waitProc = NoneWait,
+    .armProc = NoneArm,
+    .notifyFdProc = NoneNotifyFd,
+    .notifiedProc = NoneNothing,
+    .releaseProc = NoneRelease,
+    .forkedProc = NoneNothing
+};
+
+IocpEngine iocpNoEngine = {.typePtr = &noneEngine};
