@@ -343,10 +343,11 @@ WatchProc(void *instanceData, int mask)
     IocpChan *chanPtr = instanceData;
 
     /*
-     * A listener tells its accept procedure, never a script.
+     * A listener tells its accept procedure, never a script. And a handler that has transferred its
+     * channel has Tcl call this once more in the thread that it has left.
      */
 
-    if (chanPtr->listenerPtr != NULL) {
+    if (chanPtr->listenerPtr != NULL || !IocpThreadIsCurrent(chanPtr->threadPtr)) {
 	return;
     }
     chanPtr->watchMask = mask;
@@ -412,6 +413,12 @@ Leave(IocpChan *chanPtr)
 	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
 	    typePtr->detachProc(threadPtr->enginePtr,
 		    &chanPtr->listenerPtr->acceptors[i].handle);
+	}
+    }
+    for (IocpTold *toldPtr = threadPtr->toldPtr; toldPtr != NULL; toldPtr = toldPtr->outerPtr) {
+	if (toldPtr->chanPtr == chanPtr) {
+	    toldPtr->chanPtr = NULL;
+	    IocpChanUnref(chanPtr);
 	}
     }
     Unlink(chanPtr);

@@ -248,7 +248,9 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     if (threadPtr->dirtyCount >= DIRTY_MAX) {
 	IocpThreadReap(threadPtr);
     }
-    IocpChanUnref(chanPtr);
+    if (told.chanPtr != NULL) {
+	IocpChanUnref(told.chanPtr);
+    }
     IocpThreadRelease(threadPtr);
     return 1;
 }

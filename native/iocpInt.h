@@ -62,8 +62,8 @@ typedef struct IocpQueue {
 
 /*
  * A channel whose script runs, called by one of its events; on the stack of ChanEventProc. It
- * holds the event's reference, which ThreadExit drops if the script ends the thread and never
- * returns.
+ * holds the event's reference. When the script does not come back (ThreadExit), or the channel
+ * goes to another thread meanwhile (Leave), that one drops the reference and chanPtr becomes NULL.
  */
 typedef struct IocpTold {
     IocpChan *chanPtr;

@@ -208,7 +208,9 @@ ThreadExit(void *clientData)
     threadPtr->exiting = 1;
     Disconnect(threadPtr);
     for (; threadPtr->toldPtr != NULL; threadPtr->toldPtr = threadPtr->toldPtr->outerPtr) {
-	IocpChanUnref(threadPtr->toldPtr->chanPtr);
+	if (threadPtr->toldPtr->chanPtr != NULL) {
+	    IocpChanUnref(threadPtr->toldPtr->chanPtr);
+	}
     }
     if (!threadPtr->forked) {
 	threadPtr->kept++;

@@ -168,7 +168,7 @@ def test_child_interpreters_survive_the_exit(interp: tclchan.Interp) -> None:
     """)
     assert interp.run() == 7
     for child in ("child", "child grandchild"):
-        assert interp.call("interp", "eval", child, "set x 1") == 1
+        assert interp.call("interp", "eval", child, "set x 1") == "1"
     interp.eval("after 0 {interp eval child {after 0 {set ::done 1}}; exit 8}")
     assert interp.run() == 8
     assert interp.eval("interp eval child {vwait done; set done}") == "1"
@@ -279,7 +279,12 @@ def test_other_threads_run_while_tcl_waits(interp: tclchan.Interp) -> None:
 
 
 def test_only_its_own_thread_may_use_it(interp: tclchan.Interp) -> None:
-    for use in (lambda: interp.eval("set x 1"), interp.run, interp.close):
+    for use in (
+        lambda: interp.eval("set x 1"),
+        lambda: interp.source("/nowhere"),
+        interp.run,
+        interp.close,
+    ):
         with pytest.raises(RuntimeError, match="only on the thread that made it"):
             in_thread(use)
 
@@ -364,6 +369,7 @@ def test_close_sends_what_was_written(engine: str, last: str) -> None:
     size = 10_000_000
     received = bytearray()
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
 
         def receive() -> None:
             with server.accept()[0] as peer:
@@ -402,6 +408,7 @@ def test_what_is_closed_after_another_interpreter_is_sent(run_python: Run) -> No
     size = 1_000_000
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.settimeout(20)
 
         def receive() -> int:
             with server.accept()[0] as peer:

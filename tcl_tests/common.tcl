@@ -20,9 +20,18 @@ namespace eval tt {
     variable reasons {}
     variable serial 0
     variable block ""
-    variable isCore [expr {[info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"}]
+    variable isCore [expr {
+        [info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"
+    }]
     variable deadlineMs 10000
-    variable python [expr {[info exists ::env(TCLCHAN_PYTHON)] ? $::env(TCLCHAN_PYTHON) : "python3"}]
+    variable python python3
+    if {[info exists ::env(TCLCHAN_PYTHON)]} {
+        set python $::env(TCLCHAN_PYTHON)
+    }
+    # AddressSanitizer keeps freed memory, so how much there is says nothing.
+    variable sanitized [expr {
+        [info exists ::env(LD_PRELOAD)] && [string match *asan* $::env(LD_PRELOAD)]
+    }]
 }
 {*}$tt::loader
 
@@ -135,6 +144,18 @@ proc waitFor {condition {ms ""}} {
         unset -nocomplain $name
     }
     return
+}
+
+# waitStable SCRIPT --
+#	Run the event loop until the script has given the same value 50 times in a row; the value. For
+#	what must come to a stop and be seen to stay there.
+proc waitStable {script} {
+    set last ""
+    set same 0
+    waitFor {[set value [uplevel 1 $script]] eq $last
+        ? [incr same] > 50
+        : [string length [set last $value]] < 0 || [set same 0]}
+    return $last
 }
 
 # turns N --
@@ -278,7 +299,12 @@ proc fds {} {
     return [llength [glob -nocomplain -directory /proc/self/fd *]]
 }
 
+# residentBytes --
+#	The memory of this process; always 0 where it says nothing.
 proc residentBytes {} {
+    if {$::tt::sanitized} {
+        return 0
+    }
     set file [open /proc/self/statm]
     set pages [lindex [read $file] 1]
     close $file

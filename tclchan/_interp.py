@@ -66,9 +66,8 @@ proc ::tclchan::bgerror {message options} {
 }
 interp bgerror {} ::tclchan::bgerror
 
-# Evaluated when an evaluation has been unwound, until it succeeds: Tcl has then forgotten that. It
-# has unwound the child interpreters too, and forgets that when they are given a list to evaluate.
-proc ::tclchan::settle {} {
+# Tcl has unwound the child interpreters too, and forgets it when they evaluate a list (no script).
+proc ::tclchan::settle_children {} {
     foreach child [interp slaves] {
         catch {interp eval $child [list concat]}
     }
@@ -254,10 +253,14 @@ class Interp:
         Raises:
             ScriptError, Exception: as `eval` does.
         """
-        self.tk.call("set", "::argv0", os.fspath(path))
-        # For a file that cannot be read, Tcl leaves both as they were.
-        self.tk.eval("set ::errorInfo {}; set ::errorCode NONE")
-        return self._until_end(lambda: self.tk.evalfile(os.fspath(path)))
+
+        def body() -> str:
+            self.tk.call("set", "::argv0", os.fspath(path))
+            # For a file that cannot be read, Tcl leaves both as they were.
+            self.tk.eval("set ::errorInfo {}; set ::errorCode NONE")
+            return self.tk.evalfile(os.fspath(path))
+
+        return self._until_end(body)
 
     def stop(self, code: int = 0) -> None:
         """End what is being evaluated, as the script's own ``exit code`` does.
@@ -421,8 +424,10 @@ class Interp:
         # Tcl forgets that it is being unwound only at the end of a script that it compiled.
         for evaluate in (self.tk.call, self.tk.record) * 2:
             with suppress(TclError):
-                evaluate("::tclchan::settle")
-                return
+                evaluate("concat")
+                break
+        with suppress(TclError):
+            self.tk.call("::tclchan::settle_children")
 
     def _invoke(self, name: str, *args: str) -> tuple[int, object, object, str]:
         try:
