@@ -203,6 +203,7 @@ IocpChanTryFinish(IocpChan *chanPtr)
 	chanPtr->handle.fd = IOCP_NO_SOCKET;
     }
     IocpSendDiscard(chanPtr);
+    IocpConnectFree(chanPtr);
     chanPtr->state = IOCP_CLOSED;
     threadPtr->closingCount--;
     IOCP_COUNT(threadPtr, socketsOpen, -1);
@@ -317,6 +318,7 @@ InputProc(void *instanceData, char *buf, int toRead, int *errorCodePtr)
 {
     IocpChan *chanPtr = instanceData;
 
+    IocpThreadSettle(chanPtr->threadPtr);
     if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
 	return -1;
     }
@@ -331,6 +333,7 @@ OutputProc(void *instanceData, const char *buf, int toWrite, int *errorCodePtr)
     if (toWrite == 0) {
 	return 0;
     }
+    IocpThreadSettle(chanPtr->threadPtr);
     if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
 	return -1;
     }
@@ -477,7 +480,8 @@ ThreadActionProc(void *instanceData, int action)
 	if (chanPtr->flags & IOCP_CHANF_DETACHED) {
 	    Join(chanPtr);
 	}
-    } else if (!(chanPtr->flags & IOCP_CHANF_TCL_CLOSING) && !chanPtr->threadPtr->exiting) {
+    } else if (!(chanPtr->flags & IOCP_CHANF_TCL_CLOSING) && !chanPtr->threadPtr->exiting
+	    && !chanPtr->threadPtr->forked) {
 	Leave(chanPtr);
     }
 }
@@ -488,6 +492,9 @@ CloseProc(void *instanceData, Tcl_Interp *interp)
     IocpChan *chanPtr = instanceData;
 
     (void)interp;
+    if (chanPtr->threadPtr != NULL) {
+	IocpThreadSettle(chanPtr->threadPtr);
+    }
     if (chanPtr->flags & IOCP_CHANF_DETACHED) {
 	Join(chanPtr);		/* Tcl took it from the thread only to close it. */
     }
@@ -502,6 +509,7 @@ Close2Proc(void *instanceData, Tcl_Interp *interp, int flags)
     if ((flags & (TCL_CLOSE_READ | TCL_CLOSE_WRITE)) == 0) {
 	return CloseProc(instanceData, interp);
     }
+    IocpThreadSettle(chanPtr->threadPtr);
     if (flags & TCL_CLOSE_READ) {
 	IocpRecvDiscard(chanPtr);
 	chanPtr->flags |= IOCP_CHANF_EOF;

@@ -153,6 +153,9 @@ IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	chanPtr->state = IOCP_OPEN;
 	IOCP_COUNT(chanPtr->threadPtr, connects, 1);
 	IocpEventDirty(chanPtr);
+	if (chanPtr->flags & IOCP_CHANF_SHUT_PENDING) {
+	    IocpSendShutdown(chanPtr);
+	}
     } else {
 	chanPtr->connectPtr->error = error;
 	error = Next(chanPtr);
@@ -197,14 +200,16 @@ IocpConnectAgain(IocpChan *chanPtr)
 int
 IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 {
-    int wait = errorCodePtr != NULL && (!(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
-	    || chanPtr->threadPtr->exiting);
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    int wait = errorCodePtr != NULL && !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
+    uint64_t end = threadPtr->exiting
+	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
 
-    if (chanPtr->state == IOCP_CONNECTING && !wait && !IocpThreadMayDefer(chanPtr->threadPtr)) {
-	IocpThreadReap(chanPtr->threadPtr);
+    if (chanPtr->state == IOCP_CONNECTING && !wait && !IocpThreadMayDefer(chanPtr)) {
+	IocpThreadReap(threadPtr);
     }
-    while (chanPtr->state == IOCP_CONNECTING && wait) {
-	if (IocpThreadWait(chanPtr->threadPtr, -1) == -EINTR
+    while (chanPtr->state == IOCP_CONNECTING && wait && IocpNow() < end) {
+	if (IocpThreadWait(threadPtr, threadPtr->exiting ? 20 : -1) == -EINTR
 		&& chanPtr->state == IOCP_CONNECTING) {
 	    *errorCodePtr = EINTR;
 	    return -1;

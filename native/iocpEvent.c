@@ -146,6 +146,9 @@ IocpEventPost(IocpChan *chanPtr)
 	QueueSweep(threadPtr);
     } else {
 	QueuePush(&threadPtr->ready, chanPtr, offsetof(IocpChan, readyLink));
+	if (chanPtr->listenerPtr != NULL) {
+	    threadPtr->turnEnd = 0;	/* Nor does it wait for longer than it must. */
+	}
     }
 }
 
@@ -269,7 +272,7 @@ SweepEventProc(Tcl_Event *eventPtr, int flags)
     if (now < threadPtr->turnEnd) {
 	IocpThreadReap(threadPtr);
     }
-    if (now >= threadPtr->idleDue) {
+    if (now >= threadPtr->idleDue && (flags & TCL_IDLE_EVENTS)) {
 	threadPtr->idleDue = now + IDLE_NS;
 	Tcl_DoOneEvent(TCL_IDLE_EVENTS | TCL_DONT_WAIT);
     }
@@ -286,6 +289,7 @@ SetupProc(void *clientData, int flags)
     if (!(flags & TCL_FILE_EVENTS)) {
 	return;
     }
+    IocpThreadSettle(threadPtr);
     threadPtr->turnEnd = 0;
     do {
 	IocpThreadReap(threadPtr);
@@ -306,6 +310,7 @@ CheckProc(void *clientData, int flags)
     if (!(flags & TCL_FILE_EVENTS)) {
 	return;
     }
+    IocpThreadSettle(threadPtr);
     threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
     threadPtr->turnEnd = IocpNow() + TURN_NS;
     queue = threadPtr->ready;

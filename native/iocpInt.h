@@ -10,10 +10,15 @@
 #ifndef IOCP_INT_H
 #define IOCP_INT_H
 
-#include <tcl.h>
 #include "iocpPort.h"
+#include <tcl.h>
 #include "iocpsock.h"
 #include "engine/engine.h"
+
+/* Tcl 9 counts in Tcl_Size, Tcl 8.6 in int. */
+#ifndef TCL_SIZE_MAX
+typedef int Tcl_Size;
+#endif
 
 #define IOCP_VERSION "3.1"
 
@@ -221,6 +226,20 @@ struct IocpListener {
     IocpAcceptor acceptors[];	/* As many as addresses are bound. */
 };
 
+/*
+ * IocpThreadSettle --
+ *	First of all in everything that Tcl calls: nothing here may touch a parent's engine.
+ */
+void IocpThreadForked(IocpThread *threadPtr);
+
+static inline void
+IocpThreadSettle(IocpThread *threadPtr)
+{
+    if (threadPtr->forked) {
+	IocpThreadForked(threadPtr);
+    }
+}
+
 /* iocpBuf.c */
 void *IocpAlloc(IocpThread *threadPtr, size_t size);
 void IocpFree(IocpThread *threadPtr, void *memory, size_t size);
@@ -243,7 +262,7 @@ int IocpThreadIsCurrent(IocpThread *threadPtr);
 int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
 int IocpThreadWait(IocpThread *threadPtr, int timeoutMs);
-int IocpThreadMayDefer(IocpThread *threadPtr);
+int IocpThreadMayDefer(IocpChan *chanPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
 void IocpThreadLinger(IocpThread *threadPtr);
 int IocpThreadDrain(IocpThread *threadPtr, int timeoutMs);

@@ -49,19 +49,19 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
 		? IocpAlloc(threadPtr, sizeof(IocpAccepted)) : NULL;
 	if (acceptedPtr == NULL) {
 	    close(fd);
-	    return;
-	}
-	acceptedPtr->fd = fd;
-	if (listenerPtr->lastPtr != NULL) {
-	    listenerPtr->lastPtr->nextPtr = acceptedPtr;
 	} else {
-	    listenerPtr->firstPtr = acceptedPtr;
+	    acceptedPtr->fd = fd;
+	    if (listenerPtr->lastPtr != NULL) {
+		listenerPtr->lastPtr->nextPtr = acceptedPtr;
+	    } else {
+		listenerPtr->firstPtr = acceptedPtr;
+	    }
+	    listenerPtr->lastPtr = acceptedPtr;
+	    if (++listenerPtr->acceptedCount >= listenerPtr->backlog) {
+		IocpOpCancel(chanPtr, &acceptorPtr->op);
+	    }
+	    IocpEventPost(chanPtr);
 	}
-	listenerPtr->lastPtr = acceptedPtr;
-	if (++listenerPtr->acceptedCount >= listenerPtr->backlog) {
-	    IocpOpCancel(chanPtr, &acceptorPtr->op);
-	}
-	IocpEventPost(chanPtr);
     }
     if (chanPtr->state != IOCP_LISTENING || (compPtr->flags & IOCP_COMPF_MORE)) {
 	return;

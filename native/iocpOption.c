@@ -378,6 +378,7 @@ SetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
     Tcl_Free((char *)argv);
     if (result == TCL_OK) {
 	chanPtr->settings = settings;
+	IocpOpCancel(chanPtr, &chanPtr->recvOp);	/* Posted for the old mode. */
 	IocpEventDirty(chanPtr);
     }
     return result;
@@ -483,6 +484,7 @@ IocpSetOption(void *instanceData, Tcl_Interp *interp, const char *name, const ch
     IocpChan *chanPtr = instanceData;
     int where = chanPtr->listenerPtr != NULL ? ON_LISTENER : ON_STREAM;
 
+    IocpThreadSettle(chanPtr->threadPtr);
     IocpConnectWait(chanPtr, NULL);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
 	if ((options[i].where & where) && options[i].setProc != NULL
@@ -500,6 +502,7 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
     int where = chanPtr->listenerPtr != NULL ? ON_LISTENER : ON_STREAM;
     size_t length = name == NULL ? 0 : strlen(name);
 
+    IocpThreadSettle(chanPtr->threadPtr);
     IocpConnectWait(chanPtr, NULL);
     if (length > 1) {
 	for (size_t i = 0; i < OPTION_COUNT; i++) {

@@ -1,7 +1,7 @@
 /*
  * iocpPort.h --
- *	What differs between operating systems, and between Tcl 8.6 and 9. Together with engine/,
- *	this is the only file that may test for either; everything above uses the names made here.
+ *	What differs between operating systems. Together with engine/, this is the only file that
+ *	may test for one; everything above uses the names made here. Before any other header.
  */
 
 #ifndef IOCP_PORT_H
@@ -58,14 +58,5 @@ IocpNow(void)
 
 /* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */
 #define IOCP_NOTIFY_FD_END FD_SETSIZE
-
-/*
- * Tcl 9 counts in Tcl_Size; Tcl 8.6 in int.
- */
-#ifdef TCL_VERSION
-#   ifndef TCL_SIZE_MAX
-typedef int Tcl_Size;
-#   endif
-#endif
 
 #endif /* IOCP_PORT_H */

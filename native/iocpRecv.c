@@ -52,6 +52,9 @@ BuffersToPost(IocpChan *chanPtr)
 	if (chanPtr->recvDepth > settingsPtr->recvCap) {
 	    chanPtr->recvDepth = settingsPtr->recvCap;
 	}
+	if (chanPtr->recvDepth > IOCP_VECS_MAX) {
+	    chanPtr->recvDepth = IOCP_VECS_MAX;
+	}
 	return room < chanPtr->recvDepth ? (room > 0 ? room : 0) : chanPtr->recvDepth;
     }
     return 0;
@@ -146,7 +149,7 @@ TakeIn(IocpChan *chanPtr, const IocpCompletion *compPtr)
     } else {
 	chanPtr->flags &= ~(unsigned)IOCP_CHANF_RECV_FULL;
     }
-    if (full) {
+    if (compPtr->bufPtr == NULL && full) {
 	chanPtr->recvDepth++;
     } else if (filled == 0) {
 	chanPtr->recvDepth = 1;
@@ -171,7 +174,7 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     }
     IocpBufFreeChain(chanPtr->threadPtr, opPtr->bufPtr);
     opPtr->bufPtr = NULL;
-    if (chanPtr->state != IOCP_OPEN || error == ECANCELED) {
+    if (chanPtr->state != IOCP_OPEN) {
 	return;
     }
     switch (error) {
@@ -191,6 +194,7 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	return;
     case EAGAIN:
     case EINTR:
+    case ECANCELED:
 	IocpEventDirty(chanPtr);
 	return;
     case ENOMEM:
@@ -282,7 +286,7 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 	     * found.
 	     */
 
-	    if (IocpThreadMayDefer(threadPtr) || asked == ASK_MAX
+	    if (IocpThreadMayDefer(chanPtr) || asked == ASK_MAX
 		    || (asked > 0 && chanPtr->recvOp.inFlight)) {
 		*errorCodePtr = EAGAIN;
 		return -1;

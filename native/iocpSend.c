@@ -7,8 +7,6 @@
 
 #include "iocpInt.h"
 
-#define SEND_BUFS_MAX 64	/* Buffers of one send. */
-
 /*
  * IocpSendStart --
  *	Send what is queued, unless a send is in flight already.
@@ -24,7 +22,7 @@ IocpSendStart(IocpChan *chanPtr)
 	return;
     }
     opPtr->bufPtr = chanPtr->sendFirstPtr;
-    opPtr->bufCount = chanPtr->sendCount < SEND_BUFS_MAX ? chanPtr->sendCount : SEND_BUFS_MAX;
+    opPtr->bufCount = chanPtr->sendCount < IOCP_VECS_MAX ? chanPtr->sendCount : IOCP_VECS_MAX;
     IocpOpSubmit(chanPtr, opPtr);
 }
 
@@ -148,6 +146,7 @@ Drain(IocpChan *chanPtr, int left)
 	    IOCP_COUNT(threadPtr, lingerExpired, 1);
 	    IocpChanError(chanPtr, ETIMEDOUT);
 	    chanPtr->sendError = ETIMEDOUT;
+	    IocpChanAbort(chanPtr);
 	    return;
 	}
 	IocpThreadWait(threadPtr, threadPtr->exiting ? 20 : -1);
@@ -269,7 +268,8 @@ void
 IocpSendShutdown(IocpChan *chanPtr)
 {
     chanPtr->flags |= IOCP_CHANF_SHUT_WRITE;
-    if (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0) {
+    if (chanPtr->state == IOCP_CONNECTING
+	    || (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0)) {
 	chanPtr->flags |= IOCP_CHANF_SHUT_PENDING;
     } else if (chanPtr->state == IOCP_OPEN) {
 	ShutdownNow(chanPtr);

@@ -30,24 +30,36 @@ AtProcessExit(void)
 
 /*
  * ForkedChild --
- *	The process is a fork of one that uses the driver. Its copies of the channels can be
- *	written to and closed; whatever the parent has under way is the parent's.
+ *	The process is a fork of one that uses the driver, most often on its way to exec: do
+ *	nothing here that takes time or a lock. New interpreters and channels get an engine of
+ *	their own.
  */
 static void
 ForkedChild(void)
 {
-    IocpThread *threadPtr = currentPtr;
-    IocpEngine *enginePtr;
+    if (currentPtr != NULL) {
+	currentPtr->forked = 1;
+	currentPtr->toldPtr = NULL;
+	currentPtr = NULL;
+    }
+}
 
-    if (threadPtr == NULL) {
+/*
+ * IocpThreadForked --
+ *	A forked child uses what it has from its parent after all. Its copies of the channels can be
+ *	written to and closed; whatever the parent has under way is the parent's.
+ */
+void
+IocpThreadForked(IocpThread *threadPtr)
+{
+    IocpEngine *enginePtr = threadPtr->enginePtr;
+
+    if (enginePtr == &iocpNoEngine) {
 	return;
     }
-    enginePtr = threadPtr->enginePtr;
     Tcl_DeleteFileHandler(enginePtr->typePtr->notifyFdProc(enginePtr));
     enginePtr->typePtr->forkedProc(enginePtr);
     threadPtr->enginePtr = &iocpNoEngine;
-    threadPtr->forked = 1;
-    currentPtr = NULL;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	IocpChanForget(chanPtr);
     }
@@ -185,7 +197,7 @@ FlushTcl(IocpThread *threadPtr)
 	chanPtrs[count++] = chanPtr;
     }
     for (size_t i = 0; i < count; i++) {
-	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->listenerPtr == NULL) {
+	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->state == IOCP_OPEN) {
 	    Tcl_ClearChannelHandlers(chanPtrs[i]->channel);
 	    Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
 	}
@@ -204,6 +216,7 @@ ThreadExit(void *clientData)
 {
     IocpThread *threadPtr = clientData;
 
+    IocpThreadSettle(threadPtr);
     threadPtr->exitStart = IocpNow();
     threadPtr->exiting = 1;
     Disconnect(threadPtr);
@@ -383,15 +396,17 @@ IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
 
 /*
  * IocpThreadMayDefer --
- *	Whether asking the engine may wait for the end of the turn: while a script runs that one of
- *	our own events has called, since the loop is then certain to come back, and only while that
- *	script is quick. A script that polls without returning to the event loop finds what there
- *	is.
+ *	Whether asking the engine about a channel may wait for the end of the turn: while the
+ *	channel's own handler runs, since the loop is then certain to come back, and only while
+ *	that is quick. A script that polls without returning to the event loop finds what there is.
  */
 int
-IocpThreadMayDefer(IocpThread *threadPtr)
+IocpThreadMayDefer(IocpChan *chanPtr)
 {
-    return threadPtr->toldPtr != NULL && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
+    IocpThread *threadPtr = chanPtr->threadPtr;
+
+    return threadPtr->toldPtr != NULL && threadPtr->toldPtr->chanPtr == chanPtr
+	    && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
 }
 
 static void

@@ -10,7 +10,7 @@
  *  1. A submitted op that was answered IOCP_QUEUED is reaped exactly once, with a count or a
  *     negative errno. A multishot op (accept) is reaped once per result; each result but the last
  *     has IOCP_COMPF_MORE. An op that was answered IOCP_BUSY still belongs to the caller, who
- *     flushes, reaps and submits it again.
+ *     reaps and submits it again.
  *  2. From IOCP_QUEUED to its last completion the engine owns the op's engine part and the memory
  *     that its buffers name. Nobody else writes or frees either. The driver may append to the
  *     chain of buffers behind the last of bufCount.
@@ -54,7 +54,7 @@ struct IocpBuf {
  */
 struct IocpHandle {
     IocpSocket fd;
-    /* Engine part: */
+    /* Engine part, of those engines that wait for readiness: */
     IocpOp *readOpPtr;		/* Waits for the socket to become readable. */
     IocpOp *writeOpPtr;		/* Waits for the socket to become writable. */
     unsigned flags;
@@ -67,15 +67,13 @@ typedef enum IocpOpKind {
     IOCP_OP_SEND		/* bufCount buffers from bufPtr on, in order; may be short. */
 } IocpOpKind;
 
+#define IOCP_VECS_MAX 64		/* Buffers of one op. */
+
 #define IOCP_OPF_EXPECT_WAIT 1	/* Hint: nothing is there to receive yet. */
 
 /*
- * IocpOp.state, and the only procedures that make each move:
- *
- *	IDLE -> INFLIGHT	IocpOpSubmit
- *	INFLIGHT -> IDLE	IocpThreadReap, on the completion without IOCP_COMPF_MORE
- *
- * An op in flight holds one reference to the channel that owns it; see iocpInt.h.
+ * An op is in flight (inFlight) from IocpOpSubmit to the completion without IOCP_COMPF_MORE, which
+ * IocpThreadReap takes in. Meanwhile it holds one reference to the channel that owns it.
  */
 struct IocpOp {
     /* Driver part: */

@@ -18,7 +18,6 @@
 #include <sys/epoll.h>
 
 #define EPOLL_EVENTS 256
-#define EPOLL_VECS 64
 
 /* IocpHandle.flags */
 #define EPOLL_HF_ATTACHED 1	/* Registered with epoll. */
@@ -253,13 +252,13 @@ static int
 EpollRecv(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 {
     IocpHandle *handlePtr = opPtr->handlePtr;
-    struct iovec vecs[EPOLL_VECS];
+    struct iovec vecs[IOCP_VECS_MAX];
     struct msghdr message = {.msg_iov = vecs};
     size_t room = 0;
     ssize_t result;
 
     if (opPtr->bufPtr != NULL) {
-	message.msg_iovlen = (size_t)IocpFillVecs(vecs, EPOLL_VECS, opPtr);
+	message.msg_iovlen = (size_t)IocpFillVecs(vecs, IOCP_VECS_MAX, opPtr);
     } else {
 	if (epollPtr->freePtr == NULL) {
 	    IocpBuf *bufPtr = IocpPoolGrow(&epollPtr->pool);
@@ -307,11 +306,11 @@ EpollRecv(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 static int
 EpollSend(EpollEngine *epollPtr, IocpOp *opPtr)
 {
-    struct iovec vecs[EPOLL_VECS];
+    struct iovec vecs[IOCP_VECS_MAX];
     struct msghdr message = {.msg_iov = vecs};
     ssize_t result;
 
-    message.msg_iovlen = (size_t)IocpFillVecs(vecs, EPOLL_VECS, opPtr);
+    message.msg_iovlen = (size_t)IocpFillVecs(vecs, IOCP_VECS_MAX, opPtr);
     IOCP_ADD(epollPtr->base.counts.enters, 1);
     result = sendmsg(opPtr->handlePtr->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     return result < 0 ? -errno : (int)result;

@@ -24,7 +24,6 @@
 #define URING_ENTRIES 1024
 #define URING_CQ_ENTRIES 8192
 #define URING_VECS 4096		/* Vectors for the sends and receives of one submission. */
-#define URING_VECS_PER_OP 64
 #define URING_MSGS 1024
 #define URING_BUF_GROUP 0
 
@@ -299,7 +298,7 @@ UringMessage(UringEngine *uringPtr, IocpOp *opPtr)
      */
 
     if (io_uring_sq_space_left(&uringPtr->ring) == 0 || uringPtr->msgCount == URING_MSGS
-	    || uringPtr->vecCount + URING_VECS_PER_OP > URING_VECS) {
+	    || uringPtr->vecCount + IOCP_VECS_MAX > URING_VECS) {
 	UringSubmitQueued(uringPtr);
 	if (uringPtr->msgCount != 0) {
 	    return NULL;
@@ -308,7 +307,7 @@ UringMessage(UringEngine *uringPtr, IocpOp *opPtr)
     msgPtr = &uringPtr->msgs[uringPtr->msgCount++];
     memset(msgPtr, 0, sizeof(*msgPtr));
     msgPtr->msg_iov = &uringPtr->vecs[uringPtr->vecCount];
-    msgPtr->msg_iovlen = (size_t)IocpFillVecs(msgPtr->msg_iov, URING_VECS_PER_OP, opPtr);
+    msgPtr->msg_iovlen = (size_t)IocpFillVecs(msgPtr->msg_iov, IOCP_VECS_MAX, opPtr);
     uringPtr->vecCount += (int)msgPtr->msg_iovlen;
     return msgPtr;
 }
@@ -430,7 +429,8 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
 	return 0;
     }
     if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
-	    && UringGrowPool(uringPtr) && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
+	    && !(opPtr->engineFlags & URING_OPF_CANCEL) && UringGrowPool(uringPtr)
+	    && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
 	return 0;
     }
     compPtr->opPtr = opPtr;
@@ -496,6 +496,9 @@ UringWait(IocpEngine *enginePtr, int timeoutMs)
     };
     int result;
 
+    if (uringPtr->cancelPtr != NULL) {
+	UringRepeatCancels(uringPtr);
+    }
     IOCP_ADD(uringPtr->base.counts.enters, 1);
     IOCP_ADD(uringPtr->base.counts.waits, 1);
     if (timeoutMs < 0) {
