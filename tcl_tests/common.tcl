@@ -227,7 +227,7 @@ proc opt {chan name} {
 #	Let the peer read all there is, to the end of the stream, while our event loop runs.
 #	{count crc}
 proc peerTakes {id} {
-    waitFor {[lindex [peer take $id] 1]}
+    waitFor {[lindex [peer take $id] 1] ne "0"}
     return [peer taken $id]
 }
 

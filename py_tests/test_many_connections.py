@@ -1,0 +1,180 @@
+"""2,000 connections at once, and the server still opens files, pipes and sockets.
+
+Tcl's own notifier aborts the process when it has to watch a descriptor over 1,023, which is what
+the core's sockets run into. The driver's sockets must leave the low numbers to everybody else.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import tclchan
+
+COUNT = 2000
+LIMIT = 2 * COUNT + 1000
+
+SERVER = r"""
+lappend auto_path $env(TCLCHAN_LIBDIR)
+package require Iocpsock
+set open 0
+proc accept {chan args} {
+    incr ::open
+    fconfigure $chan -blocking 0 -translation lf -buffering line
+    fileevent $chan readable [list echo $chan]
+}
+proc echo {chan} {
+    if {[gets $chan line] >= 0} {
+        puts $chan "echo $line"
+    } elseif {[eof $chan]} {
+        close $chan
+        incr ::open -1
+    }
+}
+proc fds {} {
+    return [llength [glob -directory /proc/self/fd *]]
+}
+# fileHandler --
+#	A pipe with a file event, through Tcl's own notifier: the call that aborts over 1,023.
+proc fileHandler {} {
+    set pipe [open {|echo piped} r]
+    fileevent $pipe readable [list apply {{pipe} {
+        gets $pipe ::piped
+        close $pipe
+    }} $pipe]
+    vwait ::piped
+    return $::piped
+}
+proc work {} {
+    for {set i 0} {$i < 20} {incr i} {
+        lappend files [open [info script]]
+    }
+    set result [expr {[string length [read [lindex $files end]]] > 100 ? "read" : "not read"}]
+    foreach file $files {
+        close $file
+    }
+    lappend result [exec echo executed] [fileHandler]
+    set listener [socket2 -server x -myaddr 127.0.0.1 0]
+    close $listener
+    lappend result opened
+}
+proc waitUntil {condition} {
+    while {![uplevel #0 [list expr $condition]]} {
+        after 5 {set ::tick 1}
+        vwait ::tick
+    }
+}
+set listener [socket2 -server accept -myaddr 127.0.0.1 0]
+work
+set fds [fds]
+puts [lindex [fconfigure $listener -sockname] 2]
+flush stdout
+fileevent stdin readable {
+    if {[gets stdin command] < 0} {
+        exit
+    }
+    puts [eval $command]
+    flush stdout
+}
+vwait forever
+"""
+
+CLIENTS = r"""
+import resource, socket, sys
+count, limit, port = (int(word) for word in sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+socks = []
+for _ in range(count):
+    socks.append(socket.create_connection(("127.0.0.1", port), 30))
+print("connected", flush=True)
+for line in sys.stdin:
+    if line == "echo\n":
+        some = socks[:: max(1, count // 200)]
+        for number, sock in enumerate(some):
+            sock.sendall(b"number %d\n" % number)
+        good = 0
+        for number, sock in enumerate(some):
+            good += sock.makefile("rb").readline() == b"echo number %d\n" % number
+        print("echoed" if good == len(some) else good, flush=True)
+    elif line == "close\n":
+        for sock in socks:
+            sock.close()
+        print("closed", flush=True)
+"""
+
+
+class Talker:
+    """A process that answers each line with a line."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        # A process that hangs must not hang the tests.
+        self.watchdog = threading.Timer(90.0, self.process.kill)
+        self.watchdog.start()
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the process ended with {self.process.wait(10)}"
+        return line.rstrip("\n")
+
+    def ask(self, line: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def end(self) -> int:
+        self.watchdog.cancel()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+
+
+def test_many_connections(tmp_path: Path, engine: str) -> None:
+    """2,000 connections, some of them echoing, while files, pipes and programs work."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < LIMIT:
+        pytest.skip(f"the hard limit of descriptors is {hard}, and {LIMIT} are needed")
+    tclsh = shutil.which("tclsh8.6") or shutil.which("tclsh")
+    assert tclsh is not None, "no tclsh: install the package tcl"
+    script = tmp_path / "server.tcl"
+    script.write_text(SERVER, encoding="utf-8")
+    environment = {"TCLCHAN_ENGINE": engine, "TCLCHAN_LIBDIR": str(tclchan.library_dir())}
+    raise_limit = f'ulimit -n {LIMIT} && exec "$0" "$@"'
+    server = Talker(["sh", "-c", raise_limit, tclsh, str(script)], environment)
+    clients = None
+    try:
+        port = server.answer()
+        clients = Talker([sys.executable, "-c", CLIENTS, str(COUNT), str(LIMIT), port], {})
+        assert clients.answer() == "connected"
+        assert server.ask(f"waitUntil {{$open == {COUNT}}}; set open") == str(COUNT)
+        assert server.ask("work") == "read executed piped opened"
+        assert clients.ask("echo") == "echoed"
+        assert server.ask("work") == "read executed piped opened"
+        assert int(server.ask("fds")) >= COUNT
+        assert clients.ask("close") == "closed"
+        assert server.ask("waitUntil {$open == 0 && [fds] == $fds}; set open") == "0"
+        assert server.ask("work") == "read executed piped opened"
+    finally:
+        codes = [talker.end() for talker in (server, clients) if talker is not None]
+    assert codes == [0, 0]
