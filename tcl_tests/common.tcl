@@ -147,8 +147,8 @@ proc waitFor {condition {ms ""}} {
 }
 
 # waitStable SCRIPT --
-#	Run the event loop until the script has given the same value 50 times in a row; the value. For
-#	what must come to a stop and be seen to stay there.
+#	Run the event loop until the script has given the same value 50 times in a row; the value.
+#	For what must come to a stop and be seen to stay there.
 proc waitStable {script} {
     set last ""
     set same 0
