@@ -303,7 +303,7 @@ IocpChanClose(IocpChan *chanPtr)
     }
     IocpChanTryFinish(chanPtr);
     if (chanPtr->state == IOCP_CLOSING && IocpThreadEnds(threadPtr)) {
-	IocpThreadDrain(threadPtr, -1);
+	IocpThreadDrain(threadPtr);
     } else if (chanPtr->state == IOCP_CLOSING) {
 	IocpThreadReap(threadPtr);	/* Submits what is left to send, and cancels. */
 	IocpThreadReap(threadPtr);

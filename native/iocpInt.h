@@ -139,6 +139,7 @@ typedef enum IocpState {
 #define IOCP_CHANF_TCL_CLOSING 256	/* Tcl has begun to close: no transfer to another thread. */
 #define IOCP_CHANF_DETACHED 512		/* Between two threads. */
 #define IOCP_CHANF_ABORT 1024		/* Give up what is unsent. */
+#define IOCP_CHANF_DRAINED 2048		/* The host has waited for it; nobody else does. */
 
 typedef enum IocpRecvMode {
     IOCP_RECV_ZERO_BYTE,	/* Interest only; the buffer comes from the pool with the data. */
@@ -265,7 +266,7 @@ int IocpThreadWait(IocpThread *threadPtr, int timeoutMs);
 int IocpThreadMayDefer(IocpChan *chanPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
 void IocpThreadLinger(IocpThread *threadPtr);
-int IocpThreadDrain(IocpThread *threadPtr, int timeoutMs);
+void IocpThreadDrain(IocpThread *threadPtr);
 uint64_t IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds);
 int IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr);
 void IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr);

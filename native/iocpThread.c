@@ -11,6 +11,7 @@
 #define REAP_ROUNDS 64		/* At most so many batches at once: the event loop must go on. */
 #define RETRY_MS 20
 #define LINGER_CHECK_MS 250
+#define FLUSH_NOTICES 3		/* Tcl flushes its queue, then its current buffer, then it closes. */
 
 static IOCP_THREAD_LOCAL IocpThread *currentPtr = NULL;
 
@@ -18,13 +19,13 @@ static Tcl_ExitProc ThreadExit;
 static Tcl_TimerProc RetryTimer;
 static Tcl_TimerProc LingerTimer;
 
-static _Atomic int hostDrains = 0;	/* The host decides how long to wait at exit. */
+static void Finish(IocpThread *threadPtr);
 
 static void
 AtProcessExit(void)
 {
-    if (currentPtr != NULL && !atomic_load(&hostDrains)) {
-	IocpThreadDrain(currentPtr, -1);
+    if (currentPtr != NULL) {
+	Finish(currentPtr);
     }
 }
 
@@ -164,12 +165,12 @@ IocpThreadIsCurrent(IocpThread *threadPtr)
 /*
  * IocpThreadEnds --
  *	Whether nobody will run the thread's event loop any more, so that what is to be sent in the
- *	background has to be waited for, unless the host has said that it sees to that.
+ *	background has to be waited for.
  */
 int
 IocpThreadEnds(IocpThread *threadPtr)
 {
-    return threadPtr->exiting || (threadPtr->orphaned && !atomic_load(&hostDrains));
+    return threadPtr->exiting || threadPtr->orphaned;
 }
 
 /*
@@ -199,11 +200,35 @@ FlushTcl(IocpThread *threadPtr)
     for (size_t i = 0; i < count; i++) {
 	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->state == IOCP_OPEN) {
 	    Tcl_ClearChannelHandlers(chanPtrs[i]->channel);
-	    Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
+	    for (int n = 0; n < FLUSH_NOTICES && chanPtrs[i]->channel != NULL; n++) {
+		Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
+	    }
 	}
 	IocpChanUnref(chanPtrs[i]);
     }
     free(chanPtrs);
+}
+
+/*
+ * Finish --
+ *	Nobody will run the thread's event loop any more: wait until the kernel has what Tcl and the
+ *	channels have to send, for each channel at most -linger seconds from now.
+ */
+static void
+Finish(IocpThread *threadPtr)
+{
+    int exiting = threadPtr->exiting;
+
+    if (threadPtr->forked) {
+	return;
+    }
+    threadPtr->kept++;
+    threadPtr->exitStart = IocpNow();
+    threadPtr->exiting = 1;
+    FlushTcl(threadPtr);
+    IocpThreadDrain(threadPtr);
+    threadPtr->exiting = exiting;
+    threadPtr->kept--;
 }
 
 /*
@@ -217,7 +242,6 @@ ThreadExit(void *clientData)
     IocpThread *threadPtr = clientData;
 
     IocpThreadSettle(threadPtr);
-    threadPtr->exitStart = IocpNow();
     threadPtr->exiting = 1;
     Disconnect(threadPtr);
     for (; threadPtr->toldPtr != NULL; threadPtr->toldPtr = threadPtr->toldPtr->outerPtr) {
@@ -225,12 +249,7 @@ ThreadExit(void *clientData)
 	    IocpChanUnref(threadPtr->toldPtr->chanPtr);
 	}
     }
-    if (!threadPtr->forked) {
-	threadPtr->kept++;
-	FlushTcl(threadPtr);
-	IocpThreadDrain(threadPtr, -1);
-	threadPtr->kept--;
-    }
+    Finish(threadPtr);
     IocpThreadRelease(threadPtr);
 }
 
@@ -245,9 +264,7 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     }
     if (--threadPtr->interpCount == 0) {
 	threadPtr->orphaned = 1;
-	if (IocpThreadEnds(threadPtr)) {
-	    IocpThreadDrain(threadPtr, -1);
-	}
+	Finish(threadPtr);
     }
     IocpThreadRelease(threadPtr);
 }
@@ -487,33 +504,58 @@ IocpThreadLinger(IocpThread *threadPtr)
 }
 
 /*
- * IocpThreadDrain --
- *	Iocp_Drain for a thread.
+ * Closing --
+ *	How many closed channels still have something to do; without those that the host has
+ *	drained.
  */
-int
-IocpThreadDrain(IocpThread *threadPtr, int timeoutMs)
+static int
+Closing(IocpThread *threadPtr, unsigned except)
 {
-    uint64_t end = IocpNow() + (uint64_t)(timeoutMs < 0 ? 0 : timeoutMs) * 1000000u;
+    int count = 0;
 
-    IocpThreadReap(threadPtr);
-    while (threadPtr->closingCount > 0 && (timeoutMs < 0 || IocpNow() < end)) {
-	Expire(threadPtr);
-	IocpThreadWait(threadPtr, timeoutMs < 0 || timeoutMs > RETRY_MS ? RETRY_MS : timeoutMs);
+    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL && threadPtr->closingCount > 0;
+	    chanPtr = chanPtr->nextPtr) {
+	count += chanPtr->state == IOCP_CLOSING && !(chanPtr->flags & except);
     }
-    return threadPtr->closingCount == 0;
+    return count;
+}
+
+/*
+ * IocpThreadDrain --
+ *	Wait for the closed channels that the host has not drained (Iocp_Drain), until each is done
+ *	or given up on.
+ */
+void
+IocpThreadDrain(IocpThread *threadPtr)
+{
+    IocpThreadReap(threadPtr);
+    while (Closing(threadPtr, IOCP_CHANF_DRAINED) > 0) {
+	Expire(threadPtr);
+	IocpThreadWait(threadPtr, RETRY_MS);
+    }
 }
 
 int
 Iocp_Drain(int timeoutMs)
 {
     IocpThread *threadPtr = currentPtr;
+    uint64_t end = IocpNow() + (uint64_t)(timeoutMs < 0 ? 0 : timeoutMs) * 1000000u;
     int drained;
 
-    atomic_store(&hostDrains, 1);
     if (threadPtr == NULL) {
 	return 1;
     }
-    drained = IocpThreadDrain(threadPtr, timeoutMs);
+    IocpThreadReap(threadPtr);
+    while (threadPtr->closingCount > 0 && (timeoutMs < 0 || IocpNow() < end)) {
+	Expire(threadPtr);
+	IocpThreadWait(threadPtr, timeoutMs < 0 || timeoutMs > RETRY_MS ? RETRY_MS : timeoutMs);
+    }
+    drained = threadPtr->closingCount == 0;
+    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	if (chanPtr->state == IOCP_CLOSING) {
+	    chanPtr->flags |= IOCP_CHANF_DRAINED;
+	}
+    }
     IocpThreadRelease(threadPtr);
     return drained;
 }

@@ -41,7 +41,8 @@ IOCP_EXPORT unsigned long long Iocp_StatValue(int index);
 /*
  * Send what channels of the calling thread that are closed already still have to send: for at most
  * timeoutMs (-1: no limit), and for each channel at most its -linger. Returns 1 if all is out, 0
- * if not. Without a call, the exit of the process waits for it; with one, the host has decided.
+ * if not. What is not out by then, the exit of the process and the end of the thread's last
+ * interpreter no longer wait for.
  */
 IOCP_EXPORT int Iocp_Drain(int timeoutMs);
 
