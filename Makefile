@@ -17,9 +17,10 @@ sources := $(shell find native tclchan -not -path '*/__pycache__*') \
 
 .PHONY: serve test sanitize clean
 
-serve: build/package.stamp
-	@exec python tools/foreground.py tclchan httpd --port $(PORT) $(if $(ROOT),--root "$(ROOT)") \
-	    $(if $(TCLHTTPD),--tclhttpd "$(TCLHTTPD)") $(if $(ENGINE),--engine $(ENGINE))
+serve: build/package.stamp build/foreground.so
+	@$(eval -load build/foreground.so)exec tclchan httpd --port $(PORT) \
+	    $(if $(ROOT),--root "$(ROOT)") $(if $(TCLHTTPD),--tclhttpd "$(TCLHTTPD)") \
+	    $(if $(ENGINE),--engine $(ENGINE))
 
 test: build/package.stamp build/test.stamp
 	@exec pytest $(ARGS)
@@ -38,6 +39,9 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 build/test.stamp: build/serve.stamp
 	@tools/setup.sh test
 	@touch $@
+
+build/foreground.so: tools/foreground.c build/serve.stamp
+	@$(CC) -shared -fPIC -O2 -Wall -Wextra -o $@ $<
 
 # Without isolation the build directory is kept, and only what has changed is compiled.
 build/package.stamp: build/serve.stamp $(sources)

@@ -10,6 +10,7 @@ ends it.
 import signal
 import sys
 import tkinter
+from collections.abc import Callable
 
 import tclchan
 
@@ -20,7 +21,9 @@ class Visitors:
     def __init__(self, tk: tkinter.Misc, port: str) -> None:
         self.tk = tk.tk
         self.addresses: dict[str, str] = {}
-        self.show = lambda: print(", ".join(self.addresses.values()) or "nobody", flush=True)
+        self.show: Callable[[], None] = lambda: print(
+            ", ".join(self.addresses.values()) or "nobody", flush=True
+        )
         self.tk.createcommand("accept", self.accept)
         self.tk.createcommand("hear", self.hear)
         listener = self.tk.call("socket2", "-server", "accept", "-myaddr", "127.0.0.1", port)

@@ -38,12 +38,19 @@ def wait_for(condition: Callable[[], T], seconds: float = DEADLINE, what: str = 
 class Child:
     """A process that prints a line when it is ready, and ends when it is asked to."""
 
-    def __init__(self, command: Sequence[str], engine: str, cwd: Path, **env: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        engine: str,
+        cwd: Path,
+        stdin: int = subprocess.DEVNULL,
+        **env: str,
+    ) -> None:
         self.errors = cwd / f"stderr-{time.monotonic_ns()}"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=cwd,
@@ -152,8 +159,11 @@ class Server(Child):
         wait_for(lambda: self.stats()["connections"] >= count)
 
     def holdings(self) -> tuple[int, int, int]:
-        """Its descriptors, channels and connections, as it answers one connection."""
-        stats = self.stats()
+        """Its descriptors once it has answered, and its channels and connections as it does."""
+        # The end of the answer is the server's close: its descriptor is gone then.
+        head, _, body = self.raw(b"GET /stats.json HTTP/1.0\r\nHost: a\r\n\r\n").partition(b"{")
+        assert b" 200 " in head.split(b"\n")[0], head
+        stats = json.loads(b"{" + body)
         return len(os.listdir(f"/proc/{self.pid}/fd")), stats["channels"], stats["connections"]
 
     def memory(self) -> int:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from conftest import ENGINES
+from conftest import ENGINES, ROOT
 
 import tclchan
 from tclchan import _engines
@@ -43,3 +49,45 @@ def test_remedies(
     assert remedy in tclchan.EngineInfo("io_uring", False, "Operation not permitted").remedy
     assert tclchan.EngineInfo("io_uring", True, "").remedy == ""
     assert tclchan.EngineInfo("epoll", False, "Too many open files").remedy == ""
+
+
+def without_io_uring(
+    cwd: Path, engine: str, *args: str, script: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the command ``tclchan`` in a process whose seccomp filter forbids io_uring."""
+    noring = str(ROOT / "tcl_tests/noring.py")
+    return subprocess.run(
+        [sys.executable, noring, sys.executable, "-P", "-m", "tclchan", *args],
+        input=script,
+        cwd=cwd,
+        env={**os.environ, "TCLCHAN_ENGINE": engine},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_where_io_uring_is_forbidden_epoll_is_chosen(tmp_path: Path) -> None:
+    done = without_io_uring(tmp_path, "", "doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"\n  io_uring: +not usable: .*not permitted", done.stdout)
+    assert re.search(r"\n +what to do: a seccomp filter is in force", done.stdout)
+    assert re.search(r"\n  epoll: +usable, chosen\n", done.stdout)
+    script = "puts [iocp::engine]; puts [dict get [lindex [iocp::engines] 0] reason]"
+    done = without_io_uring(tmp_path, "auto", "run", "-", script=script)
+    assert done.stdout.startswith("epoll\n")
+    assert "not permitted" in done.stdout
+
+
+def test_where_io_uring_is_forbidden_it_cannot_be_asked_for(tmp_path: Path) -> None:
+    message = 'engine "io_uring" cannot be used here: '
+    done = without_io_uring(tmp_path, "io_uring", "run", "-", script="puts no")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"tclchan: error: {message}")
+    done = without_io_uring(tmp_path, "", "run", "--engine", "io_uring", "-", script="puts no")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"tclchan: error: {message}")
+    done = without_io_uring(tmp_path, "io_uring", "doctor")
+    assert done.returncode == 1
+    assert f"problem: {message}" in done.stdout

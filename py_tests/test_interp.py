@@ -368,11 +368,13 @@ def test_threads_give_back_their_engines(engine: str) -> None:
 def test_close_sends_what_was_written(engine: str, last: str) -> None:
     size = 10_000_000
     received = bytearray()
+    written = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
 
         def receive() -> None:
             with server.accept()[0] as peer:
+                written.wait(20)
                 peer.settimeout(20)
                 while chunk := peer.recv(65536):
                     received.extend(chunk)
@@ -386,6 +388,7 @@ def test_close_sends_what_was_written(engine: str, last: str) -> None:
                 puts -nonewline $sock [string repeat x {size}]
                 {last}
             """)
+            written.set()
         reader.join(30)
     assert len(received) == size
 
@@ -405,26 +408,28 @@ def test_what_is_open_at_exit_is_sent(run_python: Run) -> None:
 
 
 def test_what_is_closed_after_another_interpreter_is_sent(run_python: Run) -> None:
-    size = 1_000_000
+    size = 20_000_000
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         server.settimeout(20)
 
         def receive() -> int:
-            with server.accept()[0] as peer:
+            with server.accept()[0] as peer, server.accept()[0]:
                 peer.settimeout(20)
-                return sum(map(len, iter(lambda: peer.recv(4096), b"")))
+                return sum(map(len, iter(lambda: peer.recv(65536), b"")))
 
         with ThreadPoolExecutor(1) as executor:
             received = executor.submit(receive)
             done = run_python(f"""if 1:
-                import tclchan, tkinter
+                import socket, tclchan, tkinter
                 tcl = tkinter.Tcl()
                 tclchan.attach(tcl)
-                tcl.eval("set sock [socket2 127.0.0.1 {server.getsockname()[1]}]")
+                address = {server.getsockname()}
+                tcl.eval(f"set sock [socket2 {{address[0]}} {{address[1]}}]")
                 tclchan.Interp().close()
-                tcl.eval("fconfigure $sock -blocking 0 -translation binary -buffersize 65536")
+                tcl.eval("fconfigure $sock -blocking 0 -translation binary -sendcap 1000")
+                tcl.eval("fconfigure $sock -buffersize 65536")
                 tcl.eval("puts -nonewline $sock [string repeat x {size}]; close $sock")
+                socket.create_connection(address).close()
             """)
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
             assert received.result(30) == size

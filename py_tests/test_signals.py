@@ -138,14 +138,24 @@ def test_the_command_line_ends(script: str, number: int, tmp_path: Path) -> None
     assert (process.returncode, out, err) == (128 + number, "", "")
 
 
-@pytest.mark.parametrize("size", [1_000_000, 30_000_000], ids=["in the driver", "and in Tcl"])
-def test_a_reader_that_stalls_delays_no_end(engine: str, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("cap", "ending"),
+    [
+        (1000, "close $chan"),
+        (10, "close $chan"),
+        (1000, "fconfigure $chan -blocking 1 -sendcap 1; puts -nonewline $chan x"),
+    ],
+    ids=["in the driver", "in Tcl", "blocking"],
+)
+def test_a_reader_that_stalls_delays_no_end(
+    engine: str, tmp_path: Path, cap: int, ending: str
+) -> None:
     file = tmp_path / "script.tcl"
     file.write_text(f"""
         proc accept {{chan host port}} {{
-            fconfigure $chan -translation binary -blocking 0 -buffersize 65536
-            puts -nonewline $chan [string repeat x {size}]
-            close $chan
+            fconfigure $chan -translation binary -blocking 0 -buffersize 65536 -sendcap {cap}
+            puts -nonewline $chan [string repeat x 30000000]
+            {ending}
             puts closed
             flush stdout
         }}

@@ -81,20 +81,19 @@ proc ::tclchan::replace_socket {} {
 }
 
 # What a tclsh does with its channels when it ends: it writes out what is buffered, and waits for
-# no program at the other end of a pipe. The driver's channels send by themselves; see drain.
+# no program at the other end of a pipe. The driver's channels are sent by drain, which can be
+# interrupted.
 proc ::tclchan::close_channels {stopped} {
     foreach chan [chan names] {
         if {$chan in {stdin stdout stderr}} {
             catch {flush $chan}
             continue
         }
-        if {![string match iocp* $chan]} {
-            if {!$stopped} {
-                catch {chan configure $chan -blocking 1}
-                catch {flush $chan}
-            }
-        } elseif {$stopped} {
-            catch {chan configure $chan -linger 1}
+        if {[string match iocp* $chan]} {
+            catch {chan configure $chan -blocking 0}
+        } elseif {!$stopped} {
+            catch {chan configure $chan -blocking 1}
+            catch {flush $chan}
         }
         if {![catch {pid $chan} pids] && [llength $pids]} {
             catch {chan configure $chan -blocking 0}
@@ -286,6 +285,8 @@ class Interp:
         with suppress(TclError):
             self._tk.call("::tclchan::close_channels", stopped)
         self._waker.close(self._tk)
+        # Without this, the end of the interpreter would wait for peers, and for longer.
+        drain(0)
         # Each of them keeps the interpreter alive.
         for name in ("::tclchan::python", "::tclchan::exit"):
             with suppress(TclError):
