@@ -11,7 +11,7 @@
 #define REAP_ROUNDS 64		/* At most so many batches at once: the event loop must go on. */
 #define RETRY_MS 20
 #define LINGER_CHECK_MS 250
-#define FLUSH_NOTICES 3		/* Tcl flushes its queue, then its current buffer, then it closes. */
+#define FLUSH_NOTICES 3		/* Tcl flushes its queue, its current buffer, then it closes. */
 
 static IOCP_THREAD_LOCAL IocpThread *currentPtr = NULL;
 

@@ -17,7 +17,8 @@ ninja --quiet -C "$SANITIZED" native/libiocpsock.so >&2
 # the tests, which may become a tclsh, nothing is to look for leaks: they are not the driver's.
 SANITIZERS="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
 export SANITIZERS TCLCHAN_PYTHON="$SANITIZED/python" TCLCHAN_LIBDIR="$SANITIZED/native"
-printf '#!/bin/sh\nASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 exec "%s" "$@"\n' "$(command -v python3)" >"$TCLCHAN_PYTHON"
+printf '#!/bin/sh\nASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 exec "%s" "$@"\n' \
+    "$(command -v python3)" >"$TCLCHAN_PYTHON"
 chmod +x "$TCLCHAN_PYTHON"
 export ASAN_OPTIONS=exitcode=99:detect_stack_use_after_return=1:quarantine_size_mb=8
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:exitcode=99
