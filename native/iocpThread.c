@@ -198,7 +198,8 @@ FlushTcl(IocpThread *threadPtr)
 	chanPtrs[count++] = chanPtr;
     }
     for (size_t i = 0; i < count; i++) {
-	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->state == IOCP_OPEN) {
+	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->state == IOCP_OPEN
+		&& !(chanPtrs[i]->flags & IOCP_CHANF_DRAINED)) {
 	    Tcl_ClearChannelHandlers(chanPtrs[i]->channel);
 	    for (int n = 0; n < FLUSH_NOTICES && chanPtrs[i]->channel != NULL; n++) {
 		Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
@@ -552,8 +553,8 @@ Iocp_Drain(int timeoutMs)
     }
     drained = threadPtr->closingCount == 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
-	if (chanPtr->state == IOCP_CLOSING) {
-	    chanPtr->flags |= IOCP_CHANF_DRAINED;
+	if (chanPtr->state == IOCP_CLOSING || (chanPtr->watchMask & TCL_WRITABLE)) {
+	    chanPtr->flags |= IOCP_CHANF_DRAINED;	/* The latter Tcl may be flushing. */
 	}
     }
     IocpThreadRelease(threadPtr);

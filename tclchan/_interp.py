@@ -285,8 +285,9 @@ class Interp:
         with suppress(TclError):
             self._tk.call("::tclchan::close_channels", stopped)
         self._waker.close(self._tk)
-        # Without this, the end of the interpreter would wait for peers, and for longer.
-        drain(0)
+        if stopped:
+            # Without this, the end of the interpreter would wait for peers, and for longer.
+            drain(0)
         # Each of them keeps the interpreter alive.
         for name in ("::tclchan::python", "::tclchan::exit"):
             with suppress(TclError):
