@@ -24,7 +24,11 @@ static void Finish(IocpThread *threadPtr);
 static void
 AtProcessExit(void)
 {
-    if (currentPtr != NULL) {
+    /*
+     * Where Tcl is finalized, ThreadExit has done it, and Tcl's channels are no more to be asked.
+     */
+
+    if (currentPtr != NULL && !currentPtr->exiting) {
 	Finish(currentPtr);
     }
 }
