@@ -33,9 +33,9 @@ foreach info [iocp::engines] {
 EOF
 )
 [ -n "$engines" ]
-# Each engine's tests wait more than they compute: all engines at once.
+# One after the other: a port that one has just given up, another could take at once.
 result=0
-printf '%s\n' $engines | xargs -P 0 -I '{}' sh -c '
+printf '%s\n' $engines | xargs -I '{}' sh -c '
     engine=$0
     LD_PRELOAD=$SANITIZERS TCLCHAN_ENGINE=$engine timeout -k 5 "${LIMIT_SECONDS:-600}" \
         tclsh tcl_tests/all.tcl "$@" >"$SANITIZED/$engine.log" 2>&1' '{}' "$@" || result=1
