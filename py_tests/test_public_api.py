@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+from collections.abc import Iterable, Iterator
 
 from conftest import Run
 
@@ -19,15 +21,28 @@ def test_all_is_what_there_is() -> None:
     assert list(tclchan.__all__) == sorted(tclchan.__all__)
 
 
-def test_everything_says_what_it_is() -> None:
+def documented() -> Iterator[tuple[str, Iterable[str], str | None]]:
+    """What is public: its name, its parameters or attributes, and its docstring."""
     for name in tclchan.__all__:
         value = getattr(tclchan, name)
-        if not callable(value):
-            continue
-        assert value.__doc__, name
-        for member, thing in vars(value).items() if isinstance(value, type) else ():
-            if inspect.isfunction(thing) and not member.startswith("_"):
-                assert thing.__doc__, f"{name}.{member}"
+        if dataclasses.is_dataclass(value):
+            yield name, [field.name for field in dataclasses.fields(value)], value.__doc__
+        elif isinstance(value, type):
+            yield name, (), value.__doc__
+            for member, thing in vars(value).items():
+                public = member == "__init__" or not member.startswith("_")
+                if inspect.isfunction(thing) and public:
+                    parameters = list(inspect.signature(thing).parameters)[1:]
+                    yield f"{name}.{member}", parameters, thing.__doc__
+        elif callable(value):
+            yield name, inspect.signature(value).parameters, value.__doc__
+
+
+def test_everything_says_what_it_is() -> None:
+    for name, parameters, doc in documented():
+        assert doc, name
+        for parameter in parameters:
+            assert f" {parameter}: " in doc or f"*{parameter}*" in doc, f"{name}: {parameter}"
 
 
 def test_signatures() -> None:

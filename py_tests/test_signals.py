@@ -75,6 +75,16 @@ def test_a_second_signal_gets_through_a_busy_command(interp: tclchan.Interp) -> 
     assert interp.run() == 0
 
 
+def test_a_signal_that_was_dealt_with_ends_nothing_later(interp: tclchan.Interp) -> None:
+    def deal() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    interp.command("deal", deal)
+    interp.eval("deal")
+    assert interp.eval("after 300; string cat done") == "done"
+
+
 def test_the_handlers_of_the_program_stay(interp: tclchan.Interp) -> None:
     before = signal.signal(signal.SIGTERM, lambda number, frame: interp.stop(5))
     try:

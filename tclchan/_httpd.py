@@ -28,7 +28,15 @@ TCL_DIR = Path(__file__).with_name("tcl")
 
 @dataclass(frozen=True)
 class Site:
-    """A site that is being served: where, by which server, and on which engine."""
+    """A site that is being served. As a string, it is the line that ``tclchan httpd`` prints.
+
+    Attributes:
+        root: the directory that is served.
+        address: the address that the server listens on.
+        port: its port, also when a free one was asked for.
+        server: the name of the server: ``"xotcl"``, ``"tcllib"``, or ``"tclhttpd"``.
+        engine: the name of the engine under it.
+    """
 
     root: Path
     address: str
@@ -67,13 +75,17 @@ def serving(
     Args:
         interp: an interpreter made with ``replace_socket=True``.
         root: the directory to serve; only *tclhttpd* has one of its own.
-        port: the port to listen on; 0 takes a free one.
+        port: the port to listen on, at most 65535; 0 takes a free one.
         address: the address to listen on.
-        server: one of ``SERVERS``; tclhttpd when *tclhttpd* is given, else xotcl.
+        server: ``"xotcl"``, ``"tcllib"``, or ``"tclhttpd"``. Without a name it is tclhttpd if
+            *tclhttpd* is given, else xotcl.
         tclhttpd: a tree of tclhttpd's sources, which is not written to.
         rc: a configuration file for tclhttpd, read after its own.
         log_dir: where the server's logs go; without one they are not kept.
         arguments: more words for tclhttpd's command line.
+
+    Yields:
+        What is served, and where.
 
     Raises:
         HttpdError: the site cannot be served; the message says why and what to do about it.

@@ -138,7 +138,7 @@ class Interp:
         """Make an interpreter.
 
         Args:
-            engine: as for `attach`.
+            engine: the name of an engine, or ``"auto"``; see `attach`.
             replace_socket: make ``socket`` be ``socket2``; the core's is ``tcl_core_socket`` then.
             argv0: the value of Tcl's ``argv0``.
             argv: the value of Tcl's ``argv``.
@@ -194,7 +194,10 @@ class Interp:
         return self._tk
 
     def eval(self, script: str) -> str:
-        """Evaluate *script* at the global level, and return its result.
+        """Evaluate *script* at the global level.
+
+        Returns:
+            The result, as a string.
 
         Raises:
             ScriptError: the script failed.
@@ -212,7 +215,7 @@ class Interp:
         return self._enter(body)
 
     def call(self, *words: object) -> Any:
-        """Call one command with its arguments, none of which Tcl substitutes or splits.
+        """Call the command *words*, none of which Tcl substitutes or splits.
 
         Returns:
             The result, converted as tkinter does: numbers, strings, bytes, and lists as tuples.
@@ -223,7 +226,7 @@ class Interp:
         return self._enter(lambda: self.tk.call(words))
 
     def command(self, name: str, func: Callable[..., object]) -> None:
-        """Make *func* a command of Tcl.
+        """Make *func* a command of Tcl by the name of *name*.
 
         It is called with the arguments as strings. What it returns is the result, None being the
         empty string. What it raises is an error in Tcl, with errorCode ``PYTHON class number``, or
@@ -239,12 +242,16 @@ class Interp:
         """Run the event loop until `stop`, ``exit``, or a signal.
 
         Returns:
-            The exit code.
+            The exit code: 0 after a signal, see `stopped_by`.
+
+        Raises:
+            Exception: a signal handler of the program raised it. What an event handler raises goes
+                to ``bgerror``.
         """
         return self._until_end(lambda: self.tk.eval("vwait ::tclchan::forever"))
 
     def source(self, path: str | os.PathLike[str]) -> int:
-        """Evaluate a file, as a tclsh does that is called with it; ``argv0`` is its name then.
+        """Evaluate the file *path* as a tclsh does; ``argv0`` is its name then.
 
         Returns:
             The exit code: 0 if the script ends without calling ``exit``.
@@ -262,7 +269,7 @@ class Interp:
         return self._until_end(body)
 
     def stop(self, code: int = 0) -> None:
-        """End what is being evaluated, as the script's own ``exit code`` does.
+        """End what is being evaluated, as the script's own ``exit`` with *code* does.
 
         Any thread may call this, and so may a signal handler. If nothing is being evaluated, the
         next evaluation ends at once.
@@ -274,6 +281,9 @@ class Interp:
 
         Waits at most a minute for peers to take what they were sent, and half a second if a signal
         ended the last `run` or `source`. A second call does nothing.
+
+        Raises:
+            RuntimeError: this is another thread than the interpreter's, or it evaluates a script.
         """
         if self._tk is None:
             return
@@ -330,14 +340,16 @@ class Interp:
         self._check_usable()
         if self._depth:
             return self._evaluate(body)
+        self._settle()  # A signal may have interrupted the one at the end of the last evaluation.
         try:
             with self._waker.listening(self._ending_signals()):
                 return self._evaluate(body)
         except BaseException:
-            self._settle()
+            self._ending = None
             raise
         finally:
             self._raised = None
+            self._settle()
 
     def _evaluate(self, body: Callable[[], T]) -> T:
         if self._ending is not None:
@@ -420,9 +432,7 @@ class Interp:
             self.tk.willdispatch()  # The main loop has taken back that other threads may call us.
 
     def _settle(self) -> None:
-        """Forget the ending, so that the interpreter can be used again."""
-        self._ending = None
-        self._waker.clear()
+        """See to it that the interpreter can be used again, should it have been unwound."""
         # Tcl forgets that it is being unwound only at the end of a script that it compiled.
         for evaluate in (self.tk.call, self.tk.record) * 2:
             with suppress(TclError):

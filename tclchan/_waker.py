@@ -35,6 +35,8 @@ class Waker:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._ends: Collection[int] = ()
+        self._lock = threading.Lock()
+        """Held to look at the bytes and unwind, so that nothing is unwound that began later."""
         self._closed = threading.Event()
         tk.createfilehandler(self._reader, READABLE, on_wake)
         self._watcher = threading.Thread(target=self._watch, name="tclchan-waker", daemon=True)
@@ -58,7 +60,9 @@ class Waker:
             finally:
                 signal.set_wakeup_fd(before)
         finally:
-            self._ends = ()
+            with self._lock:
+                self._ends = ()
+                self.clear()
 
     def poke(self) -> None:
         """Have *on_wake* called. Any thread may do this, and so may a signal handler."""
@@ -91,7 +95,7 @@ class Waker:
             poller.poll()
             if self._closed.wait(_GRACE_SECONDS):
                 return
-            with suppress(BlockingIOError):
+            with self._lock, suppress(BlockingIOError):
                 waiting = self._reader.recv(4096, socket.MSG_PEEK)
                 if any(byte in self._ends for byte in waiting):
                     self.unwind()

@@ -8,22 +8,22 @@
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
-export SANITIZED=$PWD/build/sanitize
-[ -e "$SANITIZED/build.ninja" ] || meson setup "$SANITIZED" -Dbuildtype=debugoptimized \
+build=$PWD/build/sanitize
+[ -e "$build/build.ninja" ] || meson setup "$build" -Dbuildtype=debugoptimized \
     -Db_sanitize=address,undefined -Db_lundef=false -Dtesting=true >/dev/null
-ninja --quiet -C "$SANITIZED" native/libiocpsock.so >&2
+ninja --quiet -C "$build" native/libiocpsock.so >&2
 
 # The libraries must come first in the process, since tclsh is not built with them. In the Python of
 # the tests, which may become a tclsh, nothing is to look for leaks: they are not the driver's.
-SANITIZERS="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
-export SANITIZERS TCLCHAN_PYTHON="$SANITIZED/python" TCLCHAN_LIBDIR="$SANITIZED/native"
+preload="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
+export TCLCHAN_PYTHON="$build/python" TCLCHAN_LIBDIR="$build/native"
 printf '#!/bin/sh\nASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 exec "%s" "$@"\n' \
     "$(command -v python3)" >"$TCLCHAN_PYTHON"
 chmod +x "$TCLCHAN_PYTHON"
 export ASAN_OPTIONS=exitcode=99:detect_stack_use_after_return=1:quarantine_size_mb=8
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:exitcode=99
 
-engines=$(LD_PRELOAD=$SANITIZERS tclsh <<'EOF'
+engines=$(LD_PRELOAD=$preload tclsh <<'EOF'
 load [file join $::env(TCLCHAN_LIBDIR) libiocpsock.so] Iocpsock
 foreach info [iocp::engines] {
     if {[dict get $info usable]} {
@@ -35,12 +35,9 @@ EOF
 [ -n "$engines" ]
 # One after the other: a port that one has just given up, another could take at once.
 result=0
-printf '%s\n' $engines | xargs -I '{}' sh -c '
-    engine=$0
-    LD_PRELOAD=$SANITIZERS TCLCHAN_ENGINE=$engine timeout -k 5 "${LIMIT_SECONDS:-600}" \
-        tclsh tcl_tests/all.tcl "$@" >"$SANITIZED/$engine.log" 2>&1' '{}' "$@" || result=1
 for engine in $engines; do
-    cat "$SANITIZED/$engine.log"
+    LD_PRELOAD=$preload TCLCHAN_ENGINE=$engine timeout -k 5 "${LIMIT_SECONDS:-600}" \
+        tclsh tcl_tests/all.tcl "$@" || result=1
 done
 [ $result = 0 ] && echo "sanitizers: nothing found on $(echo $engines)"
 exit $result
