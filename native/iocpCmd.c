@@ -6,120 +6,6 @@
 #include "iocpInt.h"
 
 /*
- * What a listener's accept procedure needs. It goes with the channel (AcceptScriptFree); interp
- * becomes NULL if the interpreter goes first (InterpDeleted). Either may come first when an
- * interpreter that owns the channel is deleted, hence the links to both sides: no look-up is
- * needed to get off the list. And either may be in another thread, if the listener has been
- * transferred: the mutex guards the links.
- */
-typedef struct AcceptScript {
-    Tcl_Interp *interp;
-    Tcl_ThreadId threadId;	/* The thread of interp. */
-    struct AcceptScript *nextPtr;	/* The others of the interpreter. */
-    struct AcceptScript **linkPtr;	/* What points to this one; NULL: not on a list any more. */
-    char script[];
-} AcceptScript;
-
-#define ASSOC_KEY "iocp::acceptScripts"
-
-static IocpMutex acceptMutex = IOCP_MUTEX_INIT;
-
-/*
- * InterpDeleted --
- *	The interpreter goes: its listeners that live on close what they accept.
- */
-static void
-InterpDeleted(void *clientData, Tcl_Interp *interp)
-{
-    AcceptScript **listPtr = clientData;
-
-    (void)interp;
-    IocpMutexLock(&acceptMutex);
-    for (AcceptScript *acceptPtr = *listPtr; acceptPtr != NULL; acceptPtr = acceptPtr->nextPtr) {
-	acceptPtr->interp = NULL;
-	acceptPtr->linkPtr = NULL;
-    }
-    IocpMutexUnlock(&acceptMutex);
-    Tcl_Free((char *)listPtr);
-}
-
-static void
-AcceptScriptFree(void *clientData)
-{
-    AcceptScript *acceptPtr = clientData;
-
-    IocpMutexLock(&acceptMutex);
-    if (acceptPtr->linkPtr != NULL) {
-	*acceptPtr->linkPtr = acceptPtr->nextPtr;
-	if (acceptPtr->nextPtr != NULL) {
-	    acceptPtr->nextPtr->linkPtr = acceptPtr->linkPtr;
-	}
-    }
-    IocpMutexUnlock(&acceptMutex);
-    Tcl_Free((char *)acceptPtr);
-}
-
-static AcceptScript *
-AcceptScriptNew(Tcl_Interp *interp, const char *script)
-{
-    AcceptScript *acceptPtr = (AcceptScript *)Tcl_Alloc(
-	    (unsigned)(sizeof(AcceptScript) + strlen(script) + 1));
-    AcceptScript **listPtr = Tcl_GetAssocData(interp, ASSOC_KEY, NULL);
-
-    if (listPtr == NULL) {
-	listPtr = (AcceptScript **)Tcl_Alloc(sizeof(AcceptScript *));
-	*listPtr = NULL;
-	Tcl_SetAssocData(interp, ASSOC_KEY, InterpDeleted, listPtr);
-    }
-    acceptPtr->interp = interp;
-    acceptPtr->threadId = Tcl_GetCurrentThread();
-    strcpy(acceptPtr->script, script);
-    IocpMutexLock(&acceptMutex);
-    acceptPtr->nextPtr = *listPtr;
-    acceptPtr->linkPtr = listPtr;
-    if (acceptPtr->nextPtr != NULL) {
-	acceptPtr->nextPtr->linkPtr = &acceptPtr->nextPtr;
-    }
-    *listPtr = acceptPtr;
-    IocpMutexUnlock(&acceptMutex);
-    return acceptPtr;
-}
-
-/*
- * AcceptProc --
- *	Call the script of socket2 -server with the channel, the address and the port. The script
- *	belongs to the thread that opened the listener: in another one, nobody can take the
- *	connection.
- */
-static void
-AcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
-{
-    AcceptScript *acceptPtr = clientData;
-    Tcl_Interp *interp = acceptPtr->interp;
-    Tcl_Obj *commandPtr;
-    int result;
-
-    if (acceptPtr->threadId != Tcl_GetCurrentThread() || interp == NULL) {
-	Tcl_Close(NULL, channel);
-	return;
-    }
-    Tcl_Preserve(interp);
-    Tcl_RegisterChannel(interp, channel);
-    Tcl_RegisterChannel(NULL, channel);	/* The script may close it. */
-    commandPtr = Tcl_ObjPrintf("%s %s %s %d", acceptPtr->script, Tcl_GetChannelName(channel),
-	    address, port);
-    Tcl_IncrRefCount(commandPtr);
-    result = Tcl_EvalObjEx(interp, commandPtr, TCL_EVAL_GLOBAL | TCL_EVAL_DIRECT);
-    Tcl_DecrRefCount(commandPtr);
-    if (result != TCL_OK) {
-	Tcl_BackgroundException(interp, result);
-	Tcl_UnregisterChannel(interp, channel);
-    }
-    Tcl_UnregisterChannel(NULL, channel);
-    Tcl_Release(interp);
-}
-
-/*
  * WrongArgs --
  *	The core's message with both forms. Tcl_WrongNumArgs knows the name that the command was
  *	called by (an alias, perhaps); the second form repeats it.
@@ -207,13 +93,13 @@ IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
     if (scriptPtr == NULL) {
 	channel = IocpOpenClient(interp, port, host, myaddr, myport, async);
     } else {
-	AcceptScript *acceptPtr = AcceptScriptNew(interp, Tcl_GetString(scriptPtr));
+	IocpAcceptScript *acceptPtr = IocpAcceptScriptNew(interp, Tcl_GetString(scriptPtr));
 
-	channel = IocpOpenServer(interp, port, myaddr, AcceptProc, acceptPtr);
+	channel = IocpOpenServer(interp, port, myaddr, IocpAcceptProc, acceptPtr);
 	if (channel == NULL) {
-	    AcceptScriptFree(acceptPtr);
+	    IocpAcceptScriptFree(acceptPtr);
 	} else {
-	    Tcl_CreateCloseHandler(channel, AcceptScriptFree, acceptPtr);
+	    Tcl_CreateCloseHandler(channel, IocpAcceptScriptFree, acceptPtr);
 	}
     }
     if (channel == NULL) {

@@ -53,6 +53,7 @@ typedef enum IocpStat {
 typedef struct IocpChan IocpChan;
 typedef struct IocpThread IocpThread;
 typedef struct IocpListener IocpListener;
+typedef struct IocpAcceptScript IocpAcceptScript;
 
 /* A queue of channels, linked through the IocpLink that stands for the queue. */
 typedef struct IocpLink {
@@ -324,6 +325,11 @@ void IocpListenDeliver(IocpChan *chanPtr);
 void IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr);
 void IocpListenClose(IocpChan *chanPtr);
 void IocpListenFree(IocpChan *chanPtr);
+
+/* iocpAccept.c */
+IocpAcceptScript *IocpAcceptScriptNew(Tcl_Interp *interp, const char *script);
+Tcl_CloseProc IocpAcceptScriptFree;
+Tcl_TcpAcceptProc IocpAcceptProc;
 
 /* iocpAddr.c */
 int IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
