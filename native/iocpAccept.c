@@ -10,12 +10,12 @@
  * What a listener's accept procedure needs. It goes with the channel (IocpAcceptScriptFree); interp
  * becomes NULL if the interpreter goes first (InterpDeleted). Either may come first when an
  * interpreter that owns the channel is deleted, hence the links to both sides: no look-up is
- * needed to get off the list. And either may be in another thread, if the listener has been
- * transferred: the mutex guards the links.
+ * needed to get off the list. And either may be in another thread, between the listener's transfer
+ * and IocpAcceptTakeOn: the mutex guards the links, and interp while the listener has moved.
  */
 struct IocpAcceptScript {
     Tcl_Interp *interp;
-    Tcl_ThreadId threadId;	/* The thread of interp. */
+    int safe;			/* A safe interpreter has made it. */
     IocpAcceptScript *nextPtr;	/* The others of the interpreter. */
     IocpAcceptScript **linkPtr;	/* What points to this one; NULL: not on a list any more. */
     char script[];
@@ -45,18 +45,50 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     Tcl_Free((char *)listPtr);
 }
 
-void
-IocpAcceptScriptFree(void *clientData)
+static void
+Unlink(IocpAcceptScript *acceptPtr)
 {
-    IocpAcceptScript *acceptPtr = clientData;
-
-    IocpMutexLock(&acceptMutex);
     if (acceptPtr->linkPtr != NULL) {
 	*acceptPtr->linkPtr = acceptPtr->nextPtr;
 	if (acceptPtr->nextPtr != NULL) {
 	    acceptPtr->nextPtr->linkPtr = acceptPtr->linkPtr;
 	}
     }
+}
+
+/*
+ * Adopt --
+ *	From now on, interp runs the script.
+ */
+static void
+Adopt(IocpAcceptScript *acceptPtr, Tcl_Interp *interp)
+{
+    IocpAcceptScript **listPtr = Tcl_GetAssocData(interp, ASSOC_KEY, NULL);
+
+    if (listPtr == NULL) {
+	listPtr = (IocpAcceptScript **)Tcl_Alloc(sizeof(IocpAcceptScript *));
+	*listPtr = NULL;
+	Tcl_SetAssocData(interp, ASSOC_KEY, InterpDeleted, listPtr);
+    }
+    IocpMutexLock(&acceptMutex);
+    Unlink(acceptPtr);
+    acceptPtr->interp = interp;
+    acceptPtr->nextPtr = *listPtr;
+    acceptPtr->linkPtr = listPtr;
+    if (acceptPtr->nextPtr != NULL) {
+	acceptPtr->nextPtr->linkPtr = &acceptPtr->nextPtr;
+    }
+    *listPtr = acceptPtr;
+    IocpMutexUnlock(&acceptMutex);
+}
+
+void
+IocpAcceptScriptFree(void *clientData)
+{
+    IocpAcceptScript *acceptPtr = clientData;
+
+    IocpMutexLock(&acceptMutex);
+    Unlink(acceptPtr);
     IocpMutexUnlock(&acceptMutex);
     Tcl_Free((char *)acceptPtr);
 }
@@ -66,32 +98,42 @@ IocpAcceptScriptNew(Tcl_Interp *interp, const char *script)
 {
     IocpAcceptScript *acceptPtr = (IocpAcceptScript *)Tcl_Alloc(
 	    (unsigned)(sizeof(IocpAcceptScript) + strlen(script) + 1));
-    IocpAcceptScript **listPtr = Tcl_GetAssocData(interp, ASSOC_KEY, NULL);
 
-    if (listPtr == NULL) {
-	listPtr = (IocpAcceptScript **)Tcl_Alloc(sizeof(IocpAcceptScript *));
-	*listPtr = NULL;
-	Tcl_SetAssocData(interp, ASSOC_KEY, InterpDeleted, listPtr);
-    }
-    acceptPtr->interp = interp;
-    acceptPtr->threadId = Tcl_GetCurrentThread();
+    acceptPtr->safe = Tcl_IsSafe(interp);
+    acceptPtr->linkPtr = NULL;
     strcpy(acceptPtr->script, script);
-    IocpMutexLock(&acceptMutex);
-    acceptPtr->nextPtr = *listPtr;
-    acceptPtr->linkPtr = listPtr;
-    if (acceptPtr->nextPtr != NULL) {
-	acceptPtr->nextPtr->linkPtr = &acceptPtr->nextPtr;
-    }
-    *listPtr = acceptPtr;
-    IocpMutexUnlock(&acceptMutex);
+    Adopt(acceptPtr, interp);
     return acceptPtr;
 }
 
 /*
+ * IocpAcceptTakeOn --
+ *	The listener has come from another thread, whose interpreters are out of reach. Its script
+ *	is a string: the interpreter of this thread that has the channel takes it on, if it has
+ *	loaded the package. What a safe interpreter has made runs in a safe one only.
+ * Results:
+ *	0 if there is none.
+ */
+int
+IocpAcceptTakeOn(IocpAcceptScript *acceptPtr, IocpChan *chanPtr)
+{
+    for (IocpInterp *interpPtr = chanPtr->threadPtr->interpsPtr; interpPtr != NULL;
+	    interpPtr = interpPtr->nextPtr) {
+	Tcl_Interp *interp = interpPtr->interp;
+
+	if (!Tcl_InterpDeleted(interp) && Tcl_IsChannelRegistered(interp, chanPtr->channel)
+		&& (!acceptPtr->safe || Tcl_IsSafe(interp))) {
+	    Adopt(acceptPtr, interp);
+	    return 1;
+	}
+    }
+    return 0;
+}
+
+/*
  * IocpAcceptProc --
- *	Call the script of socket2 -server with the channel, the address and the port. The script
- *	belongs to the thread that opened the listener: in another one, nobody can take the
- *	connection.
+ *	Call the script of socket2 -server with the channel, the address and the port. Without its
+ *	interpreter, nobody can take the connection.
  */
 void
 IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
@@ -101,7 +143,8 @@ IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
     Tcl_Obj *commandPtr;
     int result;
 
-    if (acceptPtr->threadId != Tcl_GetCurrentThread() || interp == NULL) {
+    if (interp == NULL) {
+	IOCP_COUNT(((IocpChan *)Tcl_GetChannelInstanceData(channel))->threadPtr, acceptErrors, 1);
 	Tcl_Close(NULL, channel);
 	return;
     }

@@ -456,6 +456,7 @@ Join(IocpChan *chanPtr)
 	typePtr->attachProc(threadPtr->enginePtr, &chanPtr->handle);
     }
     if (chanPtr->listenerPtr != NULL) {
+	chanPtr->listenerPtr->moved = 1;
 	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
 	    typePtr->attachProc(threadPtr->enginePtr,
 		    &chanPtr->listenerPtr->acceptors[i].handle);

@@ -76,6 +76,13 @@ typedef struct IocpTold {
     struct IocpTold *outerPtr;	/* The script around it, which runs a nested event loop. */
 } IocpTold;
 
+/* An interpreter that has loaded the package; belongs to it (InterpDeleted, iocpThread.c). */
+typedef struct IocpInterp {
+    Tcl_Interp *interp;
+    IocpThread *threadPtr;	/* To be compared only: it may be gone before. */
+    struct IocpInterp *nextPtr;
+} IocpInterp;
+
 /*
  * What the driver knows of one Tcl thread.
  *
@@ -93,7 +100,7 @@ struct IocpThread {
     int kept;			/* > 0: not to be released now. */
     uint64_t idleDue;		/* When idle callbacks are to run although the loop is busy. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
-    int interpCount;		/* Interpreters of the thread that have loaded the package. */
+    IocpInterp *interpsPtr;	/* Interpreters of the thread that have loaded the package. */
     int orphaned;		/* There were some, and the last one is gone. */
     int forked;			/* A forked child's copy: it has no engine. */
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
@@ -220,6 +227,7 @@ typedef struct IocpAccepted {
 struct IocpListener {
     Tcl_TcpAcceptProc *acceptProc;
     void *acceptData;		/* Belongs to whoever opened the listener. */
+    int moved;			/* Has come from another thread, and nobody takes its script on. */
     int backlog;		/* Connections accepted ahead of the script at most. */
     IocpAccepted *firstPtr, *lastPtr;	/* Accepted and not delivered. */
     int acceptedCount;
@@ -329,6 +337,7 @@ void IocpListenFree(IocpChan *chanPtr);
 /* iocpAccept.c */
 IocpAcceptScript *IocpAcceptScriptNew(Tcl_Interp *interp, const char *script);
 Tcl_CloseProc IocpAcceptScriptFree;
+int IocpAcceptTakeOn(IocpAcceptScript *acceptPtr, IocpChan *chanPtr);
 Tcl_TcpAcceptProc IocpAcceptProc;
 
 /* iocpAddr.c */

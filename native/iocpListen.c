@@ -124,6 +124,12 @@ IocpListenDeliver(IocpChan *chanPtr)
     IocpChan *newPtr;
     IocpSocket fd;
 
+    if (listenerPtr->moved && listenerPtr->acceptProc == IocpAcceptProc) {
+	if (!IocpAcceptTakeOn(listenerPtr->acceptData, chanPtr)) {
+	    return;		/* They wait for an interpreter that loads the package. */
+	}
+	listenerPtr->moved = 0;
+    }
     IocpEventDirty(chanPtr);	/* Accepting may resume when some are taken. */
     for (;;) {
 	fd = TakeAccepted(chanPtr);

@@ -140,7 +140,7 @@ void
 IocpThreadRelease(IocpThread *threadPtr)
 {
     if (threadPtr->chansPtr != NULL || threadPtr->toldPtr != NULL || threadPtr->kept > 0
-	    || (!threadPtr->exiting && threadPtr->interpCount > 0)) {
+	    || (!threadPtr->exiting && threadPtr->interpsPtr != NULL)) {
 	return;
     }
     if (!threadPtr->exiting) {
@@ -261,13 +261,21 @@ ThreadExit(void *clientData)
 static void
 InterpDeleted(void *clientData, Tcl_Interp *interp)
 {
-    IocpThread *threadPtr = clientData;
+    IocpInterp *interpPtr = clientData;
+    IocpThread *threadPtr = interpPtr->threadPtr;
+    IocpInterp **linkPtr;
 
     (void)interp;
     if (threadPtr != currentPtr) {
+	free(interpPtr);
 	return;
     }
-    if (--threadPtr->interpCount == 0) {
+    for (linkPtr = &threadPtr->interpsPtr; *linkPtr != interpPtr; linkPtr = &(*linkPtr)->nextPtr) {
+	continue;
+    }
+    *linkPtr = interpPtr->nextPtr;
+    free(interpPtr);
+    if (threadPtr->interpsPtr == NULL) {
 	threadPtr->orphaned = 1;
 	Finish(threadPtr);
     }
@@ -276,15 +284,29 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
 
 /*
  * IocpThreadAddInterp --
- *	The interpreter uses the thread's engine until it is deleted.
+ *	The interpreter uses the thread's engine until it is deleted. It may be the one that
+ *	listeners from other threads have been waiting for.
  */
 void
 IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp)
 {
-    if (Tcl_GetAssocData(interp, "iocp::thread", NULL) == NULL) {
-	Tcl_SetAssocData(interp, "iocp::thread", InterpDeleted, threadPtr);
-	threadPtr->interpCount++;
-	threadPtr->orphaned = 0;
+    IocpInterp *interpPtr;
+
+    if (Tcl_GetAssocData(interp, "iocp::thread", NULL) != NULL) {
+	return;
+    }
+    interpPtr = malloc(sizeof(IocpInterp));
+    if (interpPtr == NULL) {
+	Tcl_Panic("unable to alloc %lu bytes", (unsigned long)sizeof(IocpInterp));
+    }
+    *interpPtr = (IocpInterp){interp, threadPtr, threadPtr->interpsPtr};
+    threadPtr->interpsPtr = interpPtr;
+    threadPtr->orphaned = 0;
+    Tcl_SetAssocData(interp, "iocp::thread", InterpDeleted, interpPtr);
+    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	if (chanPtr->state == IOCP_LISTENING && chanPtr->listenerPtr->firstPtr != NULL) {
+	    IocpEventPost(chanPtr);
+	}
     }
 }
 
