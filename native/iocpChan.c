@@ -91,6 +91,31 @@ IocpChanUnref(IocpChan *chanPtr)
     }
 }
 
+static void
+EachHandle(IocpChan *chanPtr, void (*proc)(IocpEngine *enginePtr, IocpHandle *handlePtr))
+{
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+
+    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
+	proc(enginePtr, &chanPtr->handle);
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
+	    proc(enginePtr, &chanPtr->listenerPtr->acceptors[i].handle);
+	}
+    }
+}
+
+/*
+ * IocpChanAttach --
+ *	The channel's descriptors are about to be used on its thread's engine.
+ */
+void
+IocpChanAttach(IocpChan *chanPtr)
+{
+    EachHandle(chanPtr, chanPtr->threadPtr->enginePtr->typePtr->attachProc);
+}
+
 /*
  * TclCloses --
  *	Close handler: Tcl has begun to close the channel. From here on a removal from the thread
@@ -400,7 +425,6 @@ static void
 Leave(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
-    const IocpEngineType *typePtr = threadPtr->enginePtr->typePtr;
 
     chanPtr->flags |= IOCP_CHANF_DETACHED;
     CancelAll(chanPtr);
@@ -409,15 +433,7 @@ Leave(IocpChan *chanPtr)
     }
     IocpEventForget(chanPtr);
     IocpRecvDetachPool(chanPtr);
-    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
-	typePtr->detachProc(threadPtr->enginePtr, &chanPtr->handle);
-    }
-    if (chanPtr->listenerPtr != NULL) {
-	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
-	    typePtr->detachProc(threadPtr->enginePtr,
-		    &chanPtr->listenerPtr->acceptors[i].handle);
-	}
-    }
+    EachHandle(chanPtr, threadPtr->enginePtr->typePtr->detachProc);
     for (IocpTold *toldPtr = threadPtr->toldPtr; toldPtr != NULL; toldPtr = toldPtr->outerPtr) {
 	if (toldPtr->chanPtr == chanPtr) {
 	    toldPtr->chanPtr = NULL;
@@ -430,39 +446,44 @@ Leave(IocpChan *chanPtr)
 }
 
 /*
+ * Strand --
+ *	No engine can be opened in the thread that a connection has come to. What it has received
+ *	can be read; then reads and writes fail, and the peer of unsent bytes sees a reset. (A
+ *	listener waits for better times: see IocpOpSubmit.)
+ */
+static void
+Strand(IocpChan *chanPtr, int error)
+{
+    if (chanPtr->state == IOCP_CONNECTING) {
+	IocpConnectFail(chanPtr, error);
+    } else if (chanPtr->state == IOCP_OPEN) {
+	IocpChanError(chanPtr, error);
+	chanPtr->recvError = (chanPtr->flags & IOCP_CHANF_EOF) ? 0 : error;
+	chanPtr->sendError = error;
+	chanPtr->sendErrorUntold = 1;
+    }
+}
+
+/*
  * Join --
  *	The channel enters the calling thread, which may never have heard of the driver.
  */
 static void
 Join(IocpChan *chanPtr)
 {
-    char reason[256];
-    IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
-    const IocpEngineType *typePtr;
+    int error;
+    IocpThread *threadPtr = IocpThreadEnter(&error);
 
-    /*
-     * The engine ran in the thread that the channel comes from. Without one, the bytes that the
-     * channel carries would be lost in silence.
-     */
-
-    if (threadPtr == NULL) {
-	Tcl_Panic("%s", reason);
-    }
-    typePtr = threadPtr->enginePtr->typePtr;
     chanPtr->flags &= ~(unsigned)IOCP_CHANF_DETACHED;
     chanPtr->waits = 0;
     Link(threadPtr, chanPtr);
-    if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
-	typePtr->attachProc(threadPtr->enginePtr, &chanPtr->handle);
-    }
+    IocpChanAttach(chanPtr);
     if (chanPtr->listenerPtr != NULL) {
 	chanPtr->listenerPtr->moved = 1;
-	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
-	    typePtr->attachProc(threadPtr->enginePtr,
-		    &chanPtr->listenerPtr->acceptors[i].handle);
-	}
     }
-    if (chanPtr->state == IOCP_CONNECTING) {
+    if (error != 0) {
+	Strand(chanPtr, error);
+    } else if (chanPtr->state == IOCP_CONNECTING) {
 	IocpConnectAgain(chanPtr);
     }
     IocpEventDirty(chanPtr);

@@ -123,8 +123,8 @@ Next(IocpChan *chanPtr)
     return connectPtr->error;
 }
 
-static void
-Fail(IocpChan *chanPtr, int error)
+void
+IocpConnectFail(IocpChan *chanPtr, int error)
 {
     IocpConnectFree(chanPtr);
     chanPtr->state = IOCP_FAILED;
@@ -162,7 +162,7 @@ IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	if (error == 0) {
 	    return;
 	}
-	Fail(chanPtr, error);
+	IocpConnectFail(chanPtr, error);
     }
     if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
 	IocpEventPost(chanPtr);
@@ -183,7 +183,7 @@ IocpConnectAgain(IocpChan *chanPtr)
 	chanPtr->connectPtr->error = error;
 	error = Next(chanPtr);
 	if (error != 0) {
-	    Fail(chanPtr, error);
+	    IocpConnectFail(chanPtr, error);
 	}
     }
 }
@@ -275,7 +275,7 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
     chanPtr->connectPtr = connectPtr;
     error = Next(chanPtr);
     if (error != 0) {
-	Fail(chanPtr, error);
+	IocpConnectFail(chanPtr, error);
     }
     if (async) {
 	IocpConnectWait(chanPtr, NULL);

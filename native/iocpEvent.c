@@ -335,11 +335,20 @@ NotifyProc(void *clientData, int mask)
 }
 
 void
+IocpEventSourceWatch(IocpThread *threadPtr)
+{
+    int fd = threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr);
+
+    if (fd >= 0) {
+	Tcl_CreateFileHandler(fd, TCL_READABLE, NotifyProc, threadPtr);
+    }
+}
+
+void
 IocpEventSourceNew(IocpThread *threadPtr)
 {
     Tcl_CreateEventSource(SetupProc, CheckProc, threadPtr);
-    Tcl_CreateFileHandler(threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr),
-	    TCL_READABLE, NotifyProc, threadPtr);
+    IocpEventSourceWatch(threadPtr);
 }
 
 /*

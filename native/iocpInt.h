@@ -92,7 +92,7 @@ typedef struct IocpInterp {
  * handlers; or else after the thread's exit, when Tcl has closed the last of its channels.
  */
 struct IocpThread {
-    IocpEngine *enginePtr;
+    IocpEngine *enginePtr;	/* iocpNoEngine while none can be opened, and in a forked child. */
     IocpChan *chansPtr;		/* All of the thread's, those that Tcl has closed included. */
     IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
     IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
@@ -102,7 +102,7 @@ struct IocpThread {
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
     IocpInterp *interpsPtr;	/* Interpreters of the thread that have loaded the package. */
     int orphaned;		/* There were some, and the last one is gone. */
-    int forked;			/* A forked child's copy: it has no engine. */
+    int forked;			/* A forked child's copy: it will never have an engine. */
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
@@ -260,12 +260,14 @@ void IocpBufFreeChain(IocpThread *threadPtr, IocpBuf *bufPtr);
 /* iocpStats.c */
 #define IOCP_COUNT(threadPtr, name, n) IOCP_ADD((threadPtr)->stats[IOCP_STAT_##name], n)
 void IocpStatsAddThread(IocpThread *threadPtr);
+void IocpStatsSetEngine(IocpThread *threadPtr, IocpEngine *enginePtr);
 void IocpStatsRemoveThread(IocpThread *threadPtr);
 Tcl_ObjCmdProc IocpStatsObjCmd;
 Tcl_ObjCmdProc IocpStatsDictObjCmd;
 
 /* iocpThread.c */
 IocpThread *IocpThreadGet(char *reason, size_t size);
+IocpThread *IocpThreadEnter(int *errorPtr);
 void IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp);
 void IocpThreadRelease(IocpThread *threadPtr);
 int IocpThreadIsCurrent(IocpThread *threadPtr);
@@ -282,6 +284,7 @@ void IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr);
 
 /* iocpEvent.c */
 void IocpEventSourceNew(IocpThread *threadPtr);
+void IocpEventSourceWatch(IocpThread *threadPtr);
 void IocpEventSourceFree(IocpThread *threadPtr);
 void IocpEventPost(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
@@ -293,6 +296,7 @@ void IocpEventDropQueues(IocpThread *threadPtr);
 extern const Tcl_ChannelType iocpChannelType;
 IocpChan *IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state);
 int IocpChanCreate(Tcl_Interp *interp, IocpChan *chanPtr, int mode);
+void IocpChanAttach(IocpChan *chanPtr);
 void IocpChanRef(IocpChan *chanPtr);
 void IocpChanUnref(IocpChan *chanPtr);
 int IocpChanReady(const IocpChan *chanPtr);
@@ -323,6 +327,7 @@ int IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr);
 void IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpConnectStart(IocpChan *chanPtr);
 void IocpConnectAgain(IocpChan *chanPtr);
+void IocpConnectFail(IocpChan *chanPtr, int error);
 void IocpConnectFree(IocpChan *chanPtr);
 
 /* iocpListen.c */

@@ -271,7 +271,7 @@ IocpSendShutdown(IocpChan *chanPtr)
     if (chanPtr->state == IOCP_CONNECTING
 	    || (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0)) {
 	chanPtr->flags |= IOCP_CHANF_SHUT_PENDING;
-    } else if (chanPtr->state == IOCP_OPEN) {
+    } else if (chanPtr->state == IOCP_OPEN && chanPtr->sendFirstPtr == NULL) {
 	ShutdownNow(chanPtr);
     }
 }

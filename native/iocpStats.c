@@ -48,6 +48,18 @@ IocpStatsAddThread(IocpThread *threadPtr)
 }
 
 /*
+ * IocpStatsSetEngine --
+ *	The thread gets another engine: whoever adds the threads up looks at the one or the other.
+ */
+void
+IocpStatsSetEngine(IocpThread *threadPtr, IocpEngine *enginePtr)
+{
+    IocpMutexLock(&threadsMutex);
+    threadPtr->enginePtr = enginePtr;
+    IocpMutexUnlock(&threadsMutex);
+}
+
+/*
  * IocpStatsRemoveThread --
  *	The thread's counts stay, but for the pool, which goes with its engine.
  */

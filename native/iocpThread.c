@@ -71,41 +71,65 @@ IocpThreadForked(IocpThread *threadPtr)
 }
 
 /*
- * IocpThreadGet --
- *	The calling thread's data; made when it is asked for first.
+ * OpenEngine --
+ *	Open an engine for the calling thread.
  * Results:
- *	NULL, and in reason a message for the user, if no engine can be opened.
+ *	NULL with errno, and in reason a message for the user, if there can be none.
  */
-IocpThread *
-IocpThreadGet(char *reason, size_t size)
+static IocpEngine *
+OpenEngine(char *reason, size_t size)
 {
-    static atomic_flag registered = ATOMIC_FLAG_INIT;
-    const IocpEngineType *typePtr;
-    IocpThread *threadPtr;
+    const IocpEngineType *typePtr = IocpEngineChoose(reason, size);
+    IocpEngine *enginePtr;
     int result;
 
-    if (currentPtr != NULL) {
-	return currentPtr;
-    }
-    typePtr = IocpEngineChoose(reason, size);
     if (typePtr == NULL) {
 	return NULL;
     }
-    threadPtr = calloc(1, sizeof(IocpThread));
-    result = threadPtr == NULL ? -ENOMEM : typePtr->openProc(&threadPtr->enginePtr);
+    result = typePtr->openProc(&enginePtr);
     if (result < 0) {
 	snprintf(reason, size, "cannot open the iocp engine \"%s\": %s", typePtr->typeName,
 		Tcl_ErrnoMsg(-result));
-	free(threadPtr);
+	errno = -result;
 	return NULL;
     }
-    if (typePtr->notifyFdProc(threadPtr->enginePtr) >= IOCP_NOTIFY_FD_END) {
+    if (typePtr->notifyFdProc(enginePtr) >= IOCP_NOTIFY_FD_END) {
 	snprintf(reason, size, "no descriptor below %d is left for Tcl's notifier to wait on",
 		IOCP_NOTIFY_FD_END);
-	typePtr->closeProc(threadPtr->enginePtr);
-	free(threadPtr);
+	typePtr->closeProc(enginePtr);
+	errno = EMFILE;
 	return NULL;
     }
+    return enginePtr;
+}
+
+/*
+ * SetEngine --
+ *	The thread's channels get an engine, after they had to do without one.
+ */
+static void
+SetEngine(IocpThread *threadPtr, IocpEngine *enginePtr)
+{
+    IocpStatsSetEngine(threadPtr, enginePtr);
+    if (!threadPtr->exiting) {
+	IocpEventSourceWatch(threadPtr);
+    }
+    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
+	IocpChanAttach(chanPtr);
+	IocpEventDirty(chanPtr);
+    }
+}
+
+static void
+ThreadNew(IocpEngine *enginePtr)
+{
+    static atomic_flag registered = ATOMIC_FLAG_INIT;
+    IocpThread *threadPtr = calloc(1, sizeof(IocpThread));
+
+    if (threadPtr == NULL) {
+	Tcl_Panic("unable to alloc %lu bytes", (unsigned long)sizeof(IocpThread));
+    }
+    threadPtr->enginePtr = enginePtr;
     currentPtr = threadPtr;
     IocpStatsAddThread(threadPtr);
     IocpEventSourceNew(threadPtr);
@@ -119,7 +143,47 @@ IocpThreadGet(char *reason, size_t size)
 	atexit(AtProcessExit);
 	IocpAtFork(ForkedChild);
     }
-    return threadPtr;
+}
+
+/*
+ * IocpThreadGet --
+ *	The calling thread's data; made when it is asked for first.
+ * Results:
+ *	NULL with errno, and in reason a message for the user, if no engine can be opened.
+ */
+IocpThread *
+IocpThreadGet(char *reason, size_t size)
+{
+    if (currentPtr == NULL || currentPtr->enginePtr == &iocpNoEngine) {
+	IocpEngine *enginePtr = OpenEngine(reason, size);
+
+	if (enginePtr == NULL) {
+	    return NULL;
+	}
+	if (currentPtr == NULL) {
+	    ThreadNew(enginePtr);
+	} else {
+	    SetEngine(currentPtr, enginePtr);
+	}
+    }
+    return currentPtr;
+}
+
+/*
+ * IocpThreadEnter --
+ *	The calling thread's data for a channel that comes from another thread, and cannot go back.
+ *	If no engine can be opened it has none, and *errorPtr is why; otherwise 0.
+ */
+IocpThread *
+IocpThreadEnter(int *errorPtr)
+{
+    char reason[256];
+
+    *errorPtr = IocpThreadGet(reason, sizeof(reason)) != NULL ? 0 : errno;
+    if (currentPtr == NULL) {
+	ThreadNew(&iocpNoEngine);
+    }
+    return currentPtr;
 }
 
 static void
@@ -314,7 +378,8 @@ IocpThreadAddInterp(IocpThread *threadPtr, Tcl_Interp *interp)
  * IocpOpSubmit --
  *	Hand an op to the engine. It takes a reference to its channel until it is reaped.
  * Results:
- *	1; or 0 if the engine is busy: the channel is on the dirty list and the op is made anew.
+ *	1; or 0 if the engine is busy: the channel is on the dirty list and the op is made anew. In
+ *	a thread that has none, it is when there is one.
  */
 int
 IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr)
@@ -322,6 +387,10 @@ IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr)
     IocpThread *threadPtr = chanPtr->threadPtr;
 
     IOCP_ASSERT(!opPtr->inFlight);
+    if (threadPtr->enginePtr == &iocpNoEngine) {
+	IocpThreadRetryLater(threadPtr);
+	return 0;
+    }
     if (threadPtr->enginePtr->typePtr->submitProc(threadPtr->enginePtr, opPtr) == IOCP_BUSY) {
 	IocpEventDirty(chanPtr);
 	return 0;
@@ -398,8 +467,14 @@ IocpThreadReap(IocpThread *threadPtr)
 static void
 RetryNow(IocpThread *threadPtr)
 {
+    char reason[256];
+
     Tcl_DeleteTimerHandler(threadPtr->retryTimer);
     threadPtr->retryTimer = NULL;
+    if (threadPtr->enginePtr == &iocpNoEngine && IocpThreadGet(reason, sizeof(reason)) == NULL) {
+	IocpThreadRetryLater(threadPtr);
+	return;
+    }
     threadPtr->retryWanted = 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	if (chanPtr->waits) {
@@ -464,11 +539,15 @@ RetryTimer(void *clientData)
 
 /*
  * IocpThreadRetryLater --
- *	The kernel is out of memory or descriptors. Channels that wait are tried again soon.
+ *	The kernel is out of memory or descriptors. Channels that wait are tried again soon; in a
+ *	forked child there is nothing to be tried.
  */
 void
 IocpThreadRetryLater(IocpThread *threadPtr)
 {
+    if (threadPtr->forked) {
+	return;
+    }
     threadPtr->retryWanted = 1;
     if (threadPtr->retryTimer == NULL && !threadPtr->exiting) {
 	threadPtr->retryTimer = Tcl_CreateTimerHandler(RETRY_MS, RetryTimer, threadPtr);

@@ -195,7 +195,7 @@ int IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr);
 /* sendNowProc where sockets are what POSIX says. */
 int IocpSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size);
 
-/* none.c: what a forked child's channels have instead of an engine. Never chosen. */
+/* none.c: what channels have where no engine can be. Never chosen. */
 extern IocpEngine iocpNoEngine;
 
 #endif /* IOCP_ENGINE_H */

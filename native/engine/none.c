@@ -1,8 +1,12 @@
 /*
  * none.c --
- *	What a forked child's channels have instead of an engine. The child shares its parent's
- *	rings and epoll instances: whatever it did there, it would do to the parent. So its copies
- *	of the channels can only be closed; new ones get an engine of their own.
+ *	What channels have where no engine can be.
+ *
+ *	A forked child shares its parent's rings and epoll instances: whatever it did there, it
+ *	would do to the parent. So its copies of the channels can only be closed; new ones get an
+ *	engine of their own.
+ *
+ *	A thread that a channel comes to may have no descriptors left to open an engine with.
  */
 
 #include "engine.h"

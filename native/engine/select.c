@@ -22,7 +22,7 @@ const IocpEngineType *const iocpEngineTypes[] = {
  * IocpEngineChoose --
  *	Choose by trying.
  * Results:
- *	The engine's type; or NULL, and in reason a message for the user.
+ *	The engine's type; or NULL with errno, and in reason a message for the user.
  */
 const IocpEngineType *
 IocpEngineChoose(char *reason, size_t size)
@@ -30,8 +30,9 @@ IocpEngineChoose(char *reason, size_t size)
     const char *wanted = getenv("TCLCHAN_ENGINE");
     int any = wanted == NULL || *wanted == '\0' || strcmp(wanted, "auto") == 0;
     char why[200];
-    int used;
+    int used, result;
 
+    errno = EINVAL;
     for (int i = 0; iocpEngineTypes[i] != NULL; i++) {
 	const IocpEngineType *typePtr = iocpEngineTypes[i];
 
@@ -39,9 +40,11 @@ IocpEngineChoose(char *reason, size_t size)
 		|| (!any && strcmp(wanted, typePtr->typeName) != 0)) {
 	    continue;
 	}
-	if (typePtr->probeProc(why, sizeof(why)) == 0) {
+	result = typePtr->probeProc(why, sizeof(why));
+	if (result == 0) {
 	    return typePtr;
 	}
+	errno = -result;
 	if (!any) {
 	    snprintf(reason, size, "iocp engine \"%s\" cannot be used here: %s", wanted, why);
 	    return NULL;
