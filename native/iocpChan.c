@@ -487,6 +487,14 @@ Join(IocpChan *chanPtr)
 	IocpConnectAgain(chanPtr);
     }
     IocpEventDirty(chanPtr);
+
+    /*
+     * Tcl does not ask again for what a background flush needs.
+     */
+
+    if (Tcl_OutputBuffered(chanPtr->channel) > 0) {
+	chanPtr->watchMask |= TCL_WRITABLE;
+    }
     if (IocpChanReady(chanPtr) & (chanPtr->listenerPtr != NULL ? TCL_READABLE
 	    : chanPtr->watchMask)) {
 	IocpEventPost(chanPtr);
