@@ -29,7 +29,7 @@ IocpOpenError(Tcl_Interp *interp, int error)
 
 /*
  * IocpAddrGetPort --
- *	A port number or the name of a service.
+ *	A port number or the name of a service. interp may be NULL.
  */
 int
 IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr)
@@ -44,8 +44,10 @@ IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr)
 	return Tcl_GetInt(interp, string, portPtr);
     }
     if (*portPtr > 0xFFFF) {
-	Tcl_SetObjResult(interp, Tcl_NewStringObj(
-		"couldn't open socket: port number too high", -1));
+	if (interp != NULL) {
+	    Tcl_SetObjResult(interp, Tcl_NewStringObj(
+		    "couldn't open socket: port number too high", -1));
+	}
 	return TCL_ERROR;
     }
     return TCL_OK;
@@ -198,4 +200,45 @@ IocpSocketNew(int family)
     }
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return IocpSocketRaise(fd);
+}
+
+/*
+ * IocpSocketCheck --
+ *	Whether a descriptor that comes from elsewhere is a connected TCP socket.
+ * Results:
+ *	0, or the errno that says why it is not.
+ */
+int
+IocpSocketCheck(IocpSocket fd)
+{
+    IocpSockaddr addr;
+    socklen_t length = sizeof(addr);
+    int type = 0;
+    socklen_t typeLength = sizeof(type);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &typeLength) < 0) {
+	return errno;
+    }
+    if (type != SOCK_STREAM) {
+	return EPROTOTYPE;
+    }
+    if (getsockname(fd, &addr.sa, &length) < 0) {
+	return errno;
+    }
+    if (addr.sa.sa_family != AF_INET && addr.sa.sa_family != AF_INET6) {
+	return EAFNOSUPPORT;
+    }
+    length = sizeof(addr);
+    return getpeername(fd, &addr.sa, &length) < 0 ? errno : 0;
+}
+
+/*
+ * IocpSocketAdopt --
+ *	Make such a socket what the engines expect: blocking, close-on-exec.
+ */
+void
+IocpSocketAdopt(IocpSocket fd)
+{
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 }

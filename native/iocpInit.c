@@ -53,10 +53,10 @@ Iocpsock_Init(Tcl_Interp *interp)
      * The original is Iocpsock; lower case is what people type.
      */
 
-    if (Tcl_PkgProvide(interp, "iocpsock", IOCP_VERSION) != TCL_OK) {
+    if (Tcl_PkgProvideEx(interp, "iocpsock", IOCP_VERSION, &iocpStubs) != TCL_OK) {
 	return TCL_ERROR;
     }
-    return Tcl_PkgProvide(interp, "Iocpsock", IOCP_VERSION);
+    return Tcl_PkgProvideEx(interp, "Iocpsock", IOCP_VERSION, &iocpStubs);
 }
 
 /*

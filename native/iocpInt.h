@@ -353,12 +353,17 @@ void IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *
 	socklen_t length);
 IocpSocket IocpSocketNew(int family);
 IocpSocket IocpSocketRaise(IocpSocket fd);
+int IocpSocketCheck(IocpSocket fd);
+void IocpSocketAdopt(IocpSocket fd);
 void IocpOpenError(Tcl_Interp *interp, int error);
 
 /* iocpOption.c */
 Tcl_DriverSetOptionProc IocpSetOption;
 Tcl_DriverGetOptionProc IocpGetOption;
 void IocpSettingsInit(IocpSettings *settingsPtr);
+
+/* iocpStubs.c */
+extern const IocpStubs iocpStubs;
 
 /* iocpCmd.c */
 Tcl_ObjCmdProc IocpSocketObjCmd;

@@ -1,11 +1,23 @@
 /*
  * iocpsock.h --
- *	What libiocpsock exports: the two procedures that Tcl's load looks for, and a few for a host
- *	program, none of which needs a Tcl interpreter.
+ *	What libiocpsock offers to other C code: channels for Tcl extensions, and a few procedures
+ *	for a host program, none of which needs a Tcl interpreter.
+ *
+ *	An extension is compiled with USE_IOCPSOCK_STUBS, linked with libiocpsockstub.a before its
+ *	Tcl stub library, and calls in its Init procedure, after Tcl_InitStubs,
+ *
+ *	    if (Iocpsock_InitStubs(interp, "3.1", 0) == NULL) {
+ *		return TCL_ERROR;
+ *	    }
+ *
+ *	which loads the package. What it builds then is linked to no particular libiocpsock.
  */
 
 #ifndef IOCPSOCK_H
 #define IOCPSOCK_H
+
+#include <stddef.h>
+#include <tcl.h>
 
 #if defined(_WIN32)
 #   define IOCP_EXPORT __declspec(dllexport)
@@ -13,10 +25,97 @@
 #   define IOCP_EXPORT __attribute__((visibility("default")))
 #endif
 
-struct Tcl_Interp;
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-IOCP_EXPORT int Iocpsock_Init(struct Tcl_Interp *interp);
-IOCP_EXPORT int Iocpsock_SafeInit(struct Tcl_Interp *interp);
+/* What Tcl's load looks for. */
+IOCP_EXPORT int Iocpsock_Init(Tcl_Interp *interp);
+IOCP_EXPORT int Iocpsock_SafeInit(Tcl_Interp *interp);
+
+/*
+ * Channels ----------------------------------------------------------------------------------
+ *
+ * They belong to the calling thread and are registered in no interpreter yet: give them to
+ * Tcl_RegisterChannel, or close them. The procedures that take interp return NULL and leave a
+ * message there if they fail; interp may be NULL. A port is a number or the name of a service;
+ * NULL and "" mean any.
+ */
+
+/*
+ * Connect to host, from myaddr and myport, both of which may be NULL. async not 0: return at once;
+ * a writable event, -connecting and -error tell how it went.
+ */
+IOCP_EXPORT Tcl_Channel Iocp_OpenTcpClient(Tcl_Interp *interp, const char *port, const char *host,
+	const char *myaddr, const char *myport, int async);
+
+/*
+ * Listen at the addresses of host, NULL: at all of this machine, IPv4 and IPv6 under one port.
+ * acceptProc is called from the event loop with each connection, whose channel is its to register
+ * or to close.
+ */
+IOCP_EXPORT Tcl_Channel Iocp_OpenTcpServer(Tcl_Interp *interp, const char *port, const char *host,
+	Tcl_TcpAcceptProc *acceptProc, void *acceptData);
+
+/*
+ * Make a channel of a connected TCP socket: sock is its descriptor, cast to a pointer. The channel
+ * owns it from then on, under the same number; the options it has stay (so that Nagle's algorithm
+ * may be on), but that it becomes blocking and close-on-exec. NULL and errno on failure, and the
+ * descriptor is as it was: EBADF, ENOTSOCK, EPROTOTYPE (no stream), EAFNOSUPPORT (neither IPv4 nor
+ * IPv6), ENOTCONN, or what stands against any channel (ENOMEM, EMFILE).
+ */
+IOCP_EXPORT Tcl_Channel Iocp_MakeTcpClientChannel(void *sock);
+
+/*
+ * The table behind these names in an extension, published as the client data of the package. It
+ * only ever grows at its end, and a place keeps its number: those up to 7 are iocpsock 3.0's, of
+ * which 2 to 4 told of Windows errors (Tcl_ErrnoId, Tcl_ErrnoMsg and Tcl_PosixError do it here).
+ */
+#define IOCPSOCK_STUBS_MAGIC 0x10C9500C
+#define IOCPSOCK_STUBS_EPOCH 1	/* Another one: nothing of the below holds. */
+
+typedef struct IocpStubs {
+    int magic;
+    int epoch;
+    size_t size;		/* Of the table, in bytes. */
+    int (*iocpsock_Init)(Tcl_Interp *interp);						/* 0 */
+    int (*iocpsock_SafeInit)(Tcl_Interp *interp);					/* 1 */
+    void (*reserved2)(void);
+    void (*reserved3)(void);
+    void (*reserved4)(void);
+    Tcl_Channel (*iocp_OpenTcpClient)(Tcl_Interp *interp, const char *port, const char *host,
+	    const char *myaddr, const char *myport, int async);				/* 5 */
+    Tcl_Channel (*iocp_OpenTcpServer)(Tcl_Interp *interp, const char *port, const char *host,
+	    Tcl_TcpAcceptProc *acceptProc, void *acceptData);				/* 6 */
+    Tcl_Channel (*iocp_MakeTcpClientChannel)(void *sock);				/* 7 */
+} IocpStubs;
+
+#ifdef USE_IOCP_STUBS		/* The name of old. */
+#   define USE_IOCPSOCK_STUBS
+#endif
+
+#ifdef USE_IOCPSOCK_STUBS
+extern const IocpStubs *iocpStubsPtr;	/* In libiocpsockstub.a, set by Iocpsock_InitStubs. */
+
+/*
+ * Returns the version of the package that is loaded; or NULL, with a message in interp, if there is
+ * none as asked for. exact not 0: that version and no later one.
+ */
+const char *Iocpsock_InitStubs(Tcl_Interp *interp, const char *version, int exact);
+
+#   define Iocpsock_Init (iocpStubsPtr->iocpsock_Init)
+#   define Iocpsock_SafeInit (iocpStubsPtr->iocpsock_SafeInit)
+#   define Iocp_OpenTcpClient (iocpStubsPtr->iocp_OpenTcpClient)
+#   define Iocp_OpenTcpServer (iocpStubsPtr->iocp_OpenTcpServer)
+#   define Iocp_MakeTcpClientChannel (iocpStubsPtr->iocp_MakeTcpClientChannel)
+#else
+#   define Iocpsock_InitStubs(interp, version, exact) \
+	Tcl_PkgRequire(interp, "Iocpsock", version, exact)
+#endif
+
+/*
+ * Host programs -----------------------------------------------------------------------------
+ */
 
 typedef struct IocpEngineInfo {
     const char *name;		/* "io_uring", "epoll"; static. */
@@ -45,5 +144,9 @@ IOCP_EXPORT unsigned long long Iocp_StatValue(int index);
  * interpreter no longer wait for.
  */
 IOCP_EXPORT int Iocp_Drain(int timeoutMs);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif /* IOCPSOCK_H */

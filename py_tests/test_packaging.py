@@ -33,7 +33,16 @@ def test_every_file_of_the_package_is_installed() -> None:
         for path in (ROOT / "tclchan").rglob("*")
         if path.is_file() and path.name != "meson.build" and path.suffix not in (".pyc", ".in")
     }
-    built = {Path("_build_config.py"), Path("libiocpsock.so"), Path("pkgIndex.tcl")}
+    built = {
+        Path(name)
+        for name in (
+            "_build_config.py",
+            "include/iocpsock.h",
+            "libiocpsock.so",
+            "libiocpsockstub.a",
+            "pkgIndex.tcl",
+        )
+    }
     installed = {
         Path(*file.parts[1:])
         for file in importlib.metadata.files("tclchan") or ()

@@ -11,7 +11,9 @@ PATH=$PWD/.venv/bin:$PATH
 build=$PWD/build/sanitize
 [ -e "$build/build.ninja" ] || meson setup "$build" -Dbuildtype=debugoptimized \
     -Db_sanitize=address,undefined -Db_lundef=false -Dtesting=true >/dev/null
-ninja --quiet -C "$build" native/libiocpsock.so >&2
+ninja --quiet -C "$build" native/libiocpsock.so native/libiocpsockstub.a >&2
+mkdir -p "$build/native/include"
+cp native/iocpsock.h "$build/native/include"
 
 # The libraries must come first in the process, since tclsh is not built with them. In the Python of
 # the tests, which may become a tclsh, nothing is to look for leaks: they are not the driver's.
