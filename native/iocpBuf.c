@@ -31,7 +31,8 @@ IocpFree(IocpThread *threadPtr, void *memory, size_t size)
 
 /*
  * IocpBufNew --
- *	An empty buffer for size bytes, in one piece with its header; counted in bytesQueued.
+ *	An empty buffer for size bytes, in one piece with its header; counted in buffers and
+ *	bytesQueued.
  */
 IocpBuf *
 IocpBufNew(IocpThread *threadPtr, size_t size)
@@ -44,6 +45,7 @@ IocpBufNew(IocpThread *threadPtr, size_t size)
 	bufPtr->size = size;
 	bufPtr->start = bufPtr->end = 0;
 	bufPtr->poolId = -1;
+	IOCP_COUNT(threadPtr, buffers, 1);
 	IOCP_COUNT(threadPtr, bytesQueued, size);
     }
     return bufPtr;
@@ -56,6 +58,7 @@ IocpBufNew(IocpThread *threadPtr, size_t size)
 void
 IocpBufFree(IocpThread *threadPtr, IocpBuf *bufPtr)
 {
+    IOCP_COUNT(threadPtr, buffers, -1);
     if (bufPtr->poolId >= 0) {
 	threadPtr->enginePtr->typePtr->releaseProc(threadPtr->enginePtr, bufPtr);
     } else {

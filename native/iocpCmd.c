@@ -158,7 +158,7 @@ Iocp_GetEngines(IocpEngineInfo *infosPtr, int max)
 int
 IocpEnginesObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 {
-    IocpEngineInfo infos[8];
+    IocpEngineInfo infos[IOCP_ENGINES_MAX];
     Tcl_Obj *listPtr;
     int count;
 
@@ -167,7 +167,7 @@ IocpEnginesObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const obj
 	Tcl_WrongNumArgs(interp, 1, objv, NULL);
 	return TCL_ERROR;
     }
-    count = Iocp_GetEngines(infos, 8);
+    count = Iocp_GetEngines(infos, IOCP_ENGINES_MAX);
     listPtr = Tcl_NewListObj(0, NULL);
     for (int i = 0; i < count; i++) {
 	Tcl_Obj *dictPtr = Tcl_NewDictObj();

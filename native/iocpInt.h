@@ -38,10 +38,10 @@ typedef int Tcl_Size;
  * which they are listed.
  */
 #define IOCP_STATS(X) \
-    X(socketsOpen) X(channelsOpened) X(accepts) X(acceptErrors) X(acceptsUnreplaced) \
-    X(acceptsDead) X(acceptPauses) X(connects) X(connectErrors) X(resets) X(bytesReceived) \
-    X(bytesSent) X(opsSubmitted) X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(poolBytes) \
-    X(bytesQueued) X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
+    X(socketsOpen) X(channelsOpened) X(accepts) X(acceptErrors) X(acceptsDead) X(acceptPauses) \
+    X(connects) X(connectErrors) X(resets) X(bytesReceived) X(bytesSent) X(opsSubmitted) \
+    X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(buffers) X(poolBytes) X(bytesQueued) \
+    X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
 
 typedef enum IocpStat {
 #define IOCP_STAT_ENUM(name) IOCP_STAT_##name,

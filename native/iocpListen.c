@@ -57,6 +57,7 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
 		listenerPtr->firstPtr = acceptedPtr;
 	    }
 	    listenerPtr->lastPtr = acceptedPtr;
+	    IOCP_COUNT(threadPtr, socketsOpen, 1);
 	    if (++listenerPtr->acceptedCount >= listenerPtr->backlog) {
 		IocpOpCancel(chanPtr, &acceptorPtr->op);
 	    }
@@ -104,6 +105,7 @@ TakeAccepted(IocpChan *chanPtr)
 	listenerPtr->lastPtr = NULL;
     }
     listenerPtr->acceptedCount--;
+    IOCP_COUNT(chanPtr->threadPtr, socketsOpen, -1);
     IocpFree(chanPtr->threadPtr, acceptedPtr, sizeof(IocpAccepted));
     return fd;
 }

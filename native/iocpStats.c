@@ -1,6 +1,7 @@
 /*
  * iocpStats.c --
- *	The counters. Each thread counts for itself; a query adds the threads up.
+ *	The counters. Each thread counts for itself; a query adds the threads up, all of them or
+ *	those of one engine.
  */
 
 #include "iocpInt.h"
@@ -18,7 +19,24 @@ static const char *const statNames[] = {
  */
 static IocpMutex threadsMutex = IOCP_MUTEX_INIT;
 static IocpThread *threadsPtr = NULL;
-static uint64_t endedStats[IOCP_STAT_COUNT];
+static uint64_t endedStats[IOCP_ENGINES_MAX][IOCP_STAT_COUNT];
+
+/*
+ * EngineIndex --
+ *	The engine's place in iocpEngineTypes; that of the NULL at the end for none of them, which
+ *	is what a forked child's channels have.
+ */
+static int
+EngineIndex(const IocpEngineType *typePtr)
+{
+    int index = 0;
+
+    while (iocpEngineTypes[index] != NULL && iocpEngineTypes[index] != typePtr) {
+	index++;
+    }
+    IOCP_ASSERT(index < IOCP_ENGINES_MAX);
+    return index;
+}
 
 static uint64_t
 ThreadValue(IocpThread *threadPtr, int stat)
@@ -67,6 +85,7 @@ void
 IocpStatsRemoveThread(IocpThread *threadPtr)
 {
     IocpThread **linkPtr = &threadsPtr;
+    int engine = EngineIndex(threadPtr->enginePtr->typePtr);
 
     IocpMutexLock(&threadsMutex);
     while (*linkPtr != threadPtr) {
@@ -75,7 +94,7 @@ IocpStatsRemoveThread(IocpThread *threadPtr)
     *linkPtr = threadPtr->nextThreadPtr;
     for (int i = 0; i < IOCP_STAT_COUNT; i++) {
 	if (i != IOCP_STAT_poolBytes) {
-	    endedStats[i] += ThreadValue(threadPtr, i);
+	    endedStats[engine][i] += ThreadValue(threadPtr, i);
 	}
     }
     IocpMutexUnlock(&threadsMutex);
@@ -93,22 +112,44 @@ Iocp_StatName(int index)
     return index >= 0 && index < IOCP_STAT_COUNT ? statNames[index] : NULL;
 }
 
-unsigned long long
-Iocp_StatValue(int index)
+/*
+ * Sum --
+ *	A counter over all threads (engine -1), or those that an engine serves or has served.
+ */
+static uint64_t
+Sum(int engine, int stat)
 {
-    uint64_t sum;
+    uint64_t sum = 0;
 
-    if (index < 0 || index >= IOCP_STAT_COUNT) {
-	return 0;
-    }
     IocpMutexLock(&threadsMutex);
-    sum = endedStats[index];
+    for (int i = 0; i < IOCP_ENGINES_MAX; i++) {
+	sum += engine < 0 || engine == i ? endedStats[i][stat] : 0;
+    }
     for (IocpThread *threadPtr = threadsPtr; threadPtr != NULL;
 	    threadPtr = threadPtr->nextThreadPtr) {
-	sum += ThreadValue(threadPtr, index);
+	if (engine < 0 || engine == EngineIndex(threadPtr->enginePtr->typePtr)) {
+	    sum += ThreadValue(threadPtr, stat);
+	}
     }
     IocpMutexUnlock(&threadsMutex);
     return sum;
+}
+
+unsigned long long
+Iocp_StatValue(const char *engine, int index)
+{
+    if (index < 0 || index >= IOCP_STAT_COUNT) {
+	return 0;
+    }
+    if (engine == NULL) {
+	return Sum(-1, index);
+    }
+    for (int i = 0; iocpEngineTypes[i] != NULL; i++) {
+	if (strcmp(engine, iocpEngineTypes[i]->typeName) == 0) {
+	    return Sum(i, index);
+	}
+    }
+    return 0;
 }
 
 /*
@@ -123,12 +164,12 @@ IocpStatsObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[
 	const char *label;
 	unsigned long long value;
     } rows[] = {
-	{"Sockets open:", Iocp_StatValue(IOCP_STAT_socketsOpen)},
-	{"AcceptEx calls that returned an error:", Iocp_StatValue(IOCP_STAT_acceptErrors)},
-	{"Unreplaced AcceptEx calls:", Iocp_StatValue(IOCP_STAT_acceptsUnreplaced)},
-	{"General pool bytes in use:", Iocp_StatValue(IOCP_STAT_heapBytes)},
-	{"Special pool bytes in use:", Iocp_StatValue(IOCP_STAT_bytesQueued)
-		+ Iocp_StatValue(IOCP_STAT_poolBytes)},
+	{"Sockets open:", Sum(-1, IOCP_STAT_socketsOpen)},
+	{"AcceptEx calls that returned an error:", Sum(-1, IOCP_STAT_acceptErrors)},
+	{"Unreplaced AcceptEx calls:", Sum(-1, IOCP_STAT_acceptPauses)},
+	{"General pool bytes in use:", Sum(-1, IOCP_STAT_heapBytes)},
+	{"Special pool bytes in use:", Sum(-1, IOCP_STAT_bytesQueued)
+		+ Sum(-1, IOCP_STAT_poolBytes)},
     };
     Tcl_Obj *resultPtr;
     int html = 0;
@@ -151,27 +192,53 @@ IocpStatsObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[
 
 /*
  * IocpStatsDictObjCmd --
- *	iocp::stats: all counters of the process as a dict, and the engine's name.
+ *	iocp::stats ?engine?: all counters of the process as a dict, and the name of the engine of
+ *	this thread; or those of the threads that the named engine serves or has served.
  */
 int
 IocpStatsDictObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 {
+    const char *names[IOCP_ENGINES_MAX + 1], *name = "";
     char reason[256];
-    IocpThread *threadPtr;
     Tcl_Obj *dictPtr;
+    int engine = -1;
 
     (void)unused;
-    if (objc != 1) {
-	Tcl_WrongNumArgs(interp, 1, objv, NULL);
+    if (objc > 2) {
+	Tcl_WrongNumArgs(interp, 1, objv, "?engine?");
 	return TCL_ERROR;
     }
-    threadPtr = IocpThreadGet(reason, sizeof(reason));
+    if (objc == 2) {
+	Tcl_Obj *namePtr = Tcl_NewStringObj(Tcl_GetString(objv[1]), -1);
+	int count = 0, result;
+
+	while (iocpEngineTypes[count] != NULL) {
+	    names[count] = iocpEngineTypes[count]->typeName;
+	    count++;
+	}
+	names[count] = NULL;
+
+	/*
+	 * The object would remember the table, which is on the stack: so one that goes as well.
+	 */
+
+	Tcl_IncrRefCount(namePtr);
+	result = Tcl_GetIndexFromObj(interp, namePtr, names, "engine", TCL_EXACT, &engine);
+	Tcl_DecrRefCount(namePtr);
+	if (result != TCL_OK) {
+	    return TCL_ERROR;
+	}
+	name = names[engine];
+    } else {
+	IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+
+	name = threadPtr == NULL ? "" : threadPtr->enginePtr->typePtr->typeName;
+    }
     dictPtr = Tcl_NewDictObj();
-    Tcl_DictObjPut(NULL, dictPtr, Tcl_NewStringObj("engine", -1), Tcl_NewStringObj(
-	    threadPtr == NULL ? "" : threadPtr->enginePtr->typePtr->typeName, -1));
+    Tcl_DictObjPut(NULL, dictPtr, Tcl_NewStringObj("engine", -1), Tcl_NewStringObj(name, -1));
     for (int i = 0; i < IOCP_STAT_COUNT; i++) {
 	Tcl_DictObjPut(NULL, dictPtr, Tcl_NewStringObj(statNames[i], -1),
-		Tcl_NewWideIntObj((Tcl_WideInt)Iocp_StatValue(i)));
+		Tcl_NewWideIntObj((Tcl_WideInt)Sum(engine, i)));
     }
     Tcl_SetObjResult(interp, dictPtr);
     return TCL_OK;

@@ -419,6 +419,7 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
     int last = !(compPtr->flags & IOCP_COMPF_MORE);
 
     IOCP_COUNT(threadPtr, opsCompleted, 1);
+    IOCP_COUNT(threadPtr, buffers, compPtr->bufPtr != NULL);
     if (last) {
 	opPtr->inFlight = 0;
 	chanPtr->inFlight--;

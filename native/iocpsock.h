@@ -132,10 +132,13 @@ IOCP_EXPORT const char *Iocp_Version(void);
  */
 IOCP_EXPORT int Iocp_GetEngines(IocpEngineInfo *infosPtr, int max);
 
-/* The counters of the whole process, by number from 0; a name is static. */
+/*
+ * The counters, by number from 0; a name is static. A value is that of the whole process (engine
+ * NULL), or of the threads that the named engine serves or has served.
+ */
 IOCP_EXPORT int Iocp_StatCount(void);
 IOCP_EXPORT const char *Iocp_StatName(int index);
-IOCP_EXPORT unsigned long long Iocp_StatValue(int index);
+IOCP_EXPORT unsigned long long Iocp_StatValue(const char *engine, int index);
 
 /*
  * Send what channels of the calling thread that are closed already still have to send: for at most

@@ -55,7 +55,8 @@ def test_signatures() -> None:
         "(*, engine: 'str' = 'auto', replace_socket: 'bool' = False, "
         "argv0: 'str' = 'tclchan', argv: 'Sequence[str]' = ())"
     )
-    for func in (tclchan.engines, tclchan.stats, tclchan.library_dir):
+    assert names(tclchan.stats) == "(engine: 'str | None' = None)"
+    for func in (tclchan.engines, tclchan.library_dir):
         assert names(func) == "()"
 
 

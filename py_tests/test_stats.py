@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import pytest
+
 import tclchan
 from tclchan._ffi import ffi, lib
 from tclchan._stats import _python_name
@@ -51,3 +53,20 @@ def test_counts_an_exchange(engine: str) -> None:
     after = tclchan.stats()
     assert after.sockets_open == before.sockets_open
     assert after.bytes_queued == 0
+
+
+def test_counts_for_one_engine(engine: str) -> None:
+    other = next((info.name for info in tclchan.engines() if info.name != engine), None)
+    before = tclchan.stats(engine)
+    others_before = tclchan.stats(other) if other else None
+    with tclchan.Interp(engine=engine) as interp:
+        interp.eval("close [socket2 -server none -myaddr 127.0.0.1 0]")
+    after = tclchan.stats(engine)
+    assert after.channels_opened - before.channels_opened == 1
+    assert after.channels_opened <= tclchan.stats().channels_opened
+    assert other is None or tclchan.stats(other) == others_before
+
+
+def test_an_engine_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match=r'unknown engine "nosuch": must be io_uring or epoll'):
+        tclchan.stats("nosuch")

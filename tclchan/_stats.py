@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
+from ._engines import engines
 from ._ffi import ffi, lib
 
 
 @dataclass(frozen=True)
 class Stats:
-    """A snapshot of the driver's counters, over all interpreters and threads of the process.
+    """A snapshot of the driver's counters, over all interpreters and threads that it is about.
 
     The names are those of Tcl's ``iocp::stats``, spelt the Python way. Unless said otherwise, a
     counter counts from the start of the process and never goes down.
 
     Attributes:
-        sockets_open: sockets open now, listeners included.
+        sockets_open: sockets open now: listeners, and connections that nobody took yet, included.
         channels_opened: channels made.
         accepts: connections accepted.
         accept_errors: accepts that failed.
-        accepts_unreplaced: accepts that could not be armed again at once.
         accepts_dead: connections that were already reset when they were accepted.
         accept_pauses: times that accepting paused for want of descriptors or memory.
         connects: connections made as a client.
@@ -33,8 +34,9 @@ class Stats:
         ops_orphaned: operations whose channel was closed before they completed.
         enters: system calls made to hand over operations or to fetch completions.
         waits: those that could block.
-        pool_bytes: bytes held now in buffers.
-        bytes_queued: bytes that wait now to be sent.
+        buffers: buffers that hold data now, or wait for some.
+        pool_bytes: bytes of memory that the pools of receive buffers hold now.
+        bytes_queued: bytes of memory that other buffers hold now, most of it to be sent.
         heap_bytes: bytes of memory that the driver holds now.
         linger_expired: channels given up with bytes unsent because the peer did not read.
         send_retries: sends repeated for want of kernel memory.
@@ -45,7 +47,6 @@ class Stats:
     channels_opened: int
     accepts: int
     accept_errors: int
-    accepts_unreplaced: int
     accepts_dead: int
     accept_pauses: int
     connects: int
@@ -58,6 +59,7 @@ class Stats:
     ops_orphaned: int
     enters: int
     waits: int
+    buffers: int
     pool_bytes: int
     bytes_queued: int
     heap_bytes: int
@@ -70,14 +72,29 @@ def _python_name(name: str) -> str:
     return re.sub("[A-Z]", lambda match: "_" + match[0].lower(), name)
 
 
-def stats() -> Stats:
+@functools.cache
+def _engine_names() -> list[str]:
+    """Those of this build; asking sets each of them up."""
+    return [info.name for info in engines()]
+
+
+def stats(engine: str | None = None) -> Stats:
     """Read all counters.
 
     Each is read by itself: with other threads at work, they need not be of one instant.
+
+    Args:
+        engine: count only what the engine of this name has served; without it, the whole process.
+
+    Raises:
+        ValueError: this build has no such engine.
     """
+    if engine is not None and engine not in _engine_names():
+        raise ValueError(f'unknown engine "{engine}": must be {" or ".join(_engine_names())}')
+    name = ffi.NULL if engine is None else ffi.new("char[]", engine.encode())
     return Stats(
         **{
-            _python_name(ffi.string(lib.Iocp_StatName(i)).decode()): lib.Iocp_StatValue(i)
+            _python_name(ffi.string(lib.Iocp_StatName(i)).decode()): lib.Iocp_StatValue(name, i)
             for i in range(lib.Iocp_StatCount())
         }
     )

@@ -163,6 +163,7 @@ struct IocpEngine {
 	    memory_order_relaxed)
 
 /* select.c: the engines of this build, in order of preference, ending in NULL. */
+#define IOCP_ENGINES_MAX 8
 extern const IocpEngineType *const iocpEngineTypes[];
 const IocpEngineType *IocpEngineChoose(char *reason, size_t size);
 
