@@ -1,17 +1,9 @@
 /*
  * iocpAddr.c --
- *	Names, ports, addresses and new sockets, as the core's socket command treats them.
+ *	Names, ports and addresses, as the core's socket command treats them.
  */
 
 #include "iocpInt.h"
-
-/*
- * With Tcl's own notifier of 8.6, a file event on a descriptor above 1,023 aborts the process. So
- * that thousands of connections leave room for files and pipes, sockets take the numbers below
- * LOW_FDS and those from HIGH_FDS on.
- */
-#define LOW_FDS 512
-#define HIGH_FDS 1024
 
 /*
  * IocpOpenError --
@@ -78,14 +70,15 @@ BindOrder(struct addrinfo *listPtr)
 
 /*
  * IocpAddrResolve --
- *	All addresses of a host (NULL: this host's, to connect to or to bind). Blocks on DNS.
- *	Honours ::tcl::unsupported::socketAF (inet, inet6), as the core does.
+ *	All addresses of a host (NULL: this host's, to connect to or to bind) for a protocol.
+ *	Blocks on DNS. A protocol of either family honours ::tcl::unsupported::socketAF (inet,
+ *	inet6), as the core does.
  * Results:
  *	TCL_OK and a list for freeaddrinfo; or TCL_ERROR with a message in interp.
  */
 int
 IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
-	struct addrinfo **listPtrPtr)
+	IocpProtocol protocol, struct addrinfo **listPtrPtr)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = willBind ? AI_PASSIVE : 0};
     const char *family = interp == NULL ? NULL
@@ -94,7 +87,9 @@ IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
     Tcl_DString native;
     int result;
 
-    if (family != NULL && strcmp(family, "inet") == 0) {
+    if (protocol == IOCP_TCP4 || protocol == IOCP_TCP6) {
+	hints.ai_family = protocol == IOCP_TCP4 ? AF_INET : AF_INET6;
+    } else if (family != NULL && strcmp(family, "inet") == 0) {
 	hints.ai_family = AF_INET;
     } else if (family != NULL && strcmp(family, "inet6") == 0) {
 	hints.ai_family = AF_INET6;
@@ -158,87 +153,4 @@ IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrP
     Tcl_DStringAppendElement(dsPtr, host);
     Tcl_DStringAppendElement(dsPtr, name);
     Tcl_DStringAppendElement(dsPtr, port);
-}
-
-/*
- * IocpSocketRaise --
- *	Keep the numbers between LOW_FDS and HIGH_FDS free for files. Where the process may not have
- *	descriptors that high, the socket stays where it is.
- */
-IocpSocket
-IocpSocketRaise(IocpSocket fd)
-{
-    if (fd >= LOW_FDS && fd < HIGH_FDS) {
-	int raised = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FDS);
-
-	if (raised >= 0) {
-	    close(fd);
-	    return raised;
-	}
-    }
-    return fd;
-}
-
-/*
- * IocpSocketNew --
- *	A stream socket, close-on-exec.
- *
- *	Nagle's algorithm is off (-nagle 0), and accepted sockets inherit that from their listener:
- *	Tcl's buffers gather small writes, and a response whose header and body leave one after the
- *	other would wait some 40 ms for the peer's delayed acknowledgement.
- * Results:
- *	IOCP_NO_SOCKET and errno on failure.
- */
-IocpSocket
-IocpSocketNew(int family)
-{
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int on = 1;
-
-    if (fd < 0) {
-	return IOCP_NO_SOCKET;
-    }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    return IocpSocketRaise(fd);
-}
-
-/*
- * IocpSocketCheck --
- *	Whether a descriptor that comes from elsewhere is a connected TCP socket.
- * Results:
- *	0, or the errno that says why it is not.
- */
-int
-IocpSocketCheck(IocpSocket fd)
-{
-    IocpSockaddr addr;
-    socklen_t length = sizeof(addr);
-    int type = 0;
-    socklen_t typeLength = sizeof(type);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &typeLength) < 0) {
-	return errno;
-    }
-    if (type != SOCK_STREAM) {
-	return EPROTOTYPE;
-    }
-    if (getsockname(fd, &addr.sa, &length) < 0) {
-	return errno;
-    }
-    if (addr.sa.sa_family != AF_INET && addr.sa.sa_family != AF_INET6) {
-	return EAFNOSUPPORT;
-    }
-    length = sizeof(addr);
-    return getpeername(fd, &addr.sa, &length) < 0 ? errno : 0;
-}
-
-/*
- * IocpSocketAdopt --
- *	Make such a socket what the engines expect: blocking, close-on-exec.
- */
-void
-IocpSocketAdopt(IocpSocket fd)
-{
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 }

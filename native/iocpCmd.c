@@ -5,15 +5,33 @@
 
 #include "iocpInt.h"
 
+/* What the words of a socket2 command ask for. */
+typedef struct Request {
+    int async;
+    const char *host, *myaddr;	/* NULL: not given. */
+    int port, myport;
+    int backlog;		/* 0: not given. */
+    Tcl_Obj *serverPtr;		/* -server's script, or NULL. */
+    IocpSettings settings;
+} Request;
+
+enum Option {
+    OPT_ASYNC, OPT_BACKLOG, OPT_MYADDR, OPT_MYPORT, OPT_PROTOCOL, OPT_QOS, OPT_REUSEADDR,
+    OPT_REUSEPORT, OPT_SERVER
+};
+
 /*
  * WrongArgs --
- *	The core's message with both forms. Tcl_WrongNumArgs knows the name that the command was
- *	called by (an alias, perhaps); the second form repeats it.
+ *	The core's message with all forms. Tcl_WrongNumArgs knows the name that the command was
+ *	called by (an alias, perhaps); the other forms repeat it.
  */
 static int
 WrongArgs(Tcl_Interp *interp, Tcl_Obj *const objv[])
 {
-    static const char *const client = "?-myaddr addr? ?-myport myport? ?-async? host port";
+    static const char *const client = "?-myaddr addr? ?-myport myport? ?-async? ?-protocol type?"
+	    " ?-qos settings? host port";
+    static const char *const server = "-server command ?-backlog count? ?-myaddr addr?"
+	    " ?-protocol type? ?-qos settings? ?-reuseaddr boolean? ?-reuseport boolean? port";
     const char *message, *first, *last;
     Tcl_Obj *resultPtr;
 
@@ -23,79 +41,178 @@ WrongArgs(Tcl_Interp *interp, Tcl_Obj *const objv[])
     last = strstr(message, client);
     resultPtr = Tcl_NewStringObj(message, -1);
     if (first != NULL && last != NULL) {
-	Tcl_AppendPrintfToObj(resultPtr, " or \"%.*s-server command ?-myaddr addr? port\"",
-		(int)(last - first - 1), first + 1);
+	int length = (int)(last - first - 1);
+
+	Tcl_AppendPrintfToObj(resultPtr, " or \"%.*s%s\"", length, first + 1, server);
     }
     Tcl_SetObjResult(interp, resultPtr);
     return TCL_ERROR;
 }
 
+/*
+ * GetProtocol --
+ *	-protocol: what there is; the names of what there may be one day are known as such.
+ */
 static int
-Error(Tcl_Interp *interp, const char *message)
+GetProtocol(Tcl_Interp *interp, Tcl_Obj *wordPtr, IocpProtocol *protocolPtr)
 {
-    Tcl_SetObjResult(interp, Tcl_NewStringObj(message, -1));
-    return TCL_ERROR;
+    static const char *const names[] = {"tcp", "tcp4", "tcp6", "mptcp", NULL};
+    static const char *const missing[] = {
+	"udp", "udp4", "udp6", "irda", "bth", "ipx", "spx", "spx2", "atp", "adsp", "atm", "decnet",
+	"isotp4", "netbios", "vines", "unix", "vsock", "sctp", NULL
+    };
+    IocpSettings settings;
+    IocpSocket fd;
+    int index;
+
+    if (Tcl_GetIndexFromObj(NULL, wordPtr, missing, "protocol", TCL_EXACT, &index) == TCL_OK) {
+	Tcl_SetObjResult(interp, Tcl_ObjPrintf("protocol \"%s\" is not supported yet: must be"
+		" tcp, tcp4, tcp6, or mptcp", missing[index]));
+	Tcl_SetErrorCode(interp, "TCL", "LOOKUP", "INDEX", "protocol", missing[index], NULL);
+	return TCL_ERROR;
+    }
+    if (Tcl_GetIndexFromObj(interp, wordPtr, names, "protocol", TCL_EXACT, &index) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    *protocolPtr = (IocpProtocol)index;
+    if (*protocolPtr != IOCP_MPTCP) {
+	return TCL_OK;
+    }
+
+    /*
+     * The administrator can forbid it. Later, the error would not tell which of the words is to
+     * blame.
+     */
+
+    IocpSettingsInit(&settings);
+    settings.protocol = IOCP_MPTCP;
+    fd = IocpSocketNew(AF_INET, &settings);
+    if (fd == IOCP_NO_SOCKET) {
+	return IocpSystemError(interp, "couldn't open socket: the system refuses mptcp");
+    }
+    close(fd);
+    return TCL_OK;
 }
 
 /*
- * IocpSocketObjCmd --
- *	socket2: the syntax and the messages of the core's socket.
+ * SetOption --
+ *	An option that has a value.
  */
-int
-IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+static int
+SetOption(Tcl_Interp *interp, Request *requestPtr, enum Option option, Tcl_Obj *valuePtr)
 {
-    static const char *const optionNames[] = {"-async", "-myaddr", "-myport", "-server", NULL};
-    enum { OPT_ASYNC, OPT_MYADDR, OPT_MYPORT, OPT_SERVER } option;
-    const char *host = NULL, *myaddr = NULL;
-    Tcl_Obj *scriptPtr = NULL;
-    int async = 0, myport = 0, port, index, i;
-    Tcl_Channel channel;
+    int64_t *sockopts = requestPtr->settings.sockopts;
+    int flag;
 
-    (void)unused;
+    switch (option) {
+    case OPT_BACKLOG:
+	if (Tcl_GetIntFromObj(interp, valuePtr, &requestPtr->backlog) != TCL_OK) {
+	    return TCL_ERROR;
+	}
+	return requestPtr->backlog > 0 ? TCL_OK
+		: IocpError(interp, "only a positive integer greater than zero is allowed");
+    case OPT_MYADDR:
+	requestPtr->myaddr = Tcl_GetString(valuePtr);
+	return TCL_OK;
+    case OPT_MYPORT:
+	return IocpAddrGetPort(interp, Tcl_GetString(valuePtr), &requestPtr->myport);
+    case OPT_PROTOCOL:
+	return GetProtocol(interp, valuePtr, &requestPtr->settings.protocol);
+    case OPT_QOS:
+	return IocpQosParse(interp, Tcl_GetString(valuePtr), sockopts);
+    case OPT_REUSEADDR:
+    case OPT_REUSEPORT:
+	if (Tcl_GetBooleanFromObj(interp, valuePtr, &flag) != TCL_OK) {
+	    return TCL_ERROR;
+	}
+	sockopts[option == OPT_REUSEADDR ? IOCP_SO_REUSEADDR : IOCP_SO_REUSEPORT] = flag;
+	return TCL_OK;
+    default:
+	requestPtr->serverPtr = valuePtr;
+	return TCL_OK;
+    }
+}
+
+/*
+ * Parse --
+ *	The words of a socket2 command.
+ */
+static int
+Parse(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *requestPtr)
+{
+    static const char *const optionNames[] = {
+	"-async", "-backlog", "-myaddr", "-myport", "-protocol", "-qos", "-reuseaddr",
+	"-reuseport", "-server", NULL
+    };
+    const int64_t *sockopts = requestPtr->settings.sockopts;
+    int index, i;
+
     for (i = 1; i < objc && Tcl_GetString(objv[i])[0] == '-'; i++) {
 	if (Tcl_GetIndexFromObj(interp, objv[i], optionNames, "option", TCL_EXACT, &index)
 		!= TCL_OK) {
 	    return TCL_ERROR;
 	}
-	option = index;
-	if ((option == OPT_ASYNC && scriptPtr != NULL) || (option == OPT_SERVER && async)) {
-	    return Error(interp, "cannot set -async option for server sockets");
+	requestPtr->async |= index == OPT_ASYNC;
+	if (requestPtr->async && (requestPtr->serverPtr != NULL || index == OPT_SERVER)) {
+	    return IocpError(interp, "cannot set -async option for server sockets");
 	}
-	if (option == OPT_ASYNC) {
-	    async = 1;
+	if (index == OPT_ASYNC) {
 	    continue;
 	}
 	if (++i >= objc) {
 	    Tcl_SetObjResult(interp, Tcl_ObjPrintf("no argument given for %s option",
-		    optionNames[option]));
+		    optionNames[index]));
 	    return TCL_ERROR;
 	}
-	if (option == OPT_MYADDR) {
-	    myaddr = Tcl_GetString(objv[i]);
-	} else if (option == OPT_SERVER) {
-	    scriptPtr = objv[i];
-	} else if (IocpAddrGetPort(interp, Tcl_GetString(objv[i]), &myport) != TCL_OK) {
+	if (SetOption(interp, requestPtr, (enum Option)index, objv[i]) != TCL_OK) {
 	    return TCL_ERROR;
 	}
     }
-    if (scriptPtr != NULL && myport != 0) {
-	return Error(interp, "option -myport is not valid for servers");
-    }
-    if (scriptPtr == NULL && i < objc) {
-	host = Tcl_GetString(objv[i++]);
-    }
-    if (i != objc - 1 || (scriptPtr == NULL && host == NULL)) {
+    if (requestPtr->serverPtr != NULL) {
+	if (requestPtr->myport != 0) {
+	    return IocpError(interp, "option -myport is not valid for servers");
+	}
+    } else if (i < objc) {
+	requestPtr->host = Tcl_GetString(objv[i++]);
+    } else {
 	return WrongArgs(interp, objv);
     }
-    if (IocpAddrGetPort(interp, Tcl_GetString(objv[i]), &port) != TCL_OK) {
+    if (requestPtr->serverPtr == NULL && (requestPtr->backlog != 0
+	    || sockopts[IOCP_SO_REUSEADDR] >= 0 || sockopts[IOCP_SO_REUSEPORT] >= 0)) {
+	return IocpError(interp,
+		"options -backlog, -reuseaddr, and -reuseport are only valid for servers");
+    }
+    if (i != objc - 1) {
+	return WrongArgs(interp, objv);
+    }
+    return IocpAddrGetPort(interp, Tcl_GetString(objv[i]), &requestPtr->port);
+}
+
+/*
+ * IocpSocketObjCmd --
+ *	socket2: the syntax and the messages of the core's socket, those of Tcl 9 for what Tcl 8.6
+ *	has not.
+ */
+int
+IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    Request request = {0};
+    Tcl_Channel channel;
+
+    (void)unused;
+    IocpSettingsInit(&request.settings);
+    if (Parse(interp, objc, objv, &request) != TCL_OK) {
 	return TCL_ERROR;
     }
-    if (scriptPtr == NULL) {
-	channel = IocpOpenClient(interp, port, host, myaddr, myport, async);
+    if (request.serverPtr == NULL) {
+	channel = IocpOpenClient(interp, request.port, request.host, request.myaddr,
+		request.myport, request.async, &request.settings);
     } else {
-	IocpAcceptScript *acceptPtr = IocpAcceptScriptNew(interp, Tcl_GetString(scriptPtr));
+	IocpAcceptScript *acceptPtr = IocpAcceptScriptNew(interp,
+		Tcl_GetString(request.serverPtr));
 
-	channel = IocpOpenServer(interp, port, myaddr, IocpAcceptProc, acceptPtr);
+	channel = IocpOpenServer(interp, request.port, request.myaddr, IocpAcceptProc, acceptPtr,
+		request.backlog, &request.settings);
 	if (channel == NULL) {
 	    IocpAcceptScriptFree(acceptPtr);
 	} else {
@@ -127,7 +244,7 @@ IocpEngineObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
     }
     threadPtr = IocpThreadGet(reason, sizeof(reason));
     if (threadPtr == NULL) {
-	return Error(interp, reason);
+	return IocpError(interp, reason);
     }
     Tcl_SetObjResult(interp, Tcl_NewStringObj(threadPtr->enginePtr->typePtr->typeName, -1));
     return TCL_OK;

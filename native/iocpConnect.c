@@ -59,16 +59,15 @@ Attempt(IocpChan *chanPtr)
     IocpConnect *connectPtr = chanPtr->connectPtr;
     struct addrinfo *remotePtr = connectPtr->remoteNextPtr, *localPtr = connectPtr->localNextPtr;
     IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
-    int on = 1;
 
     CloseAttempt(chanPtr);
-    chanPtr->handle.fd = IocpSocketNew(remotePtr->ai_family);
+    chanPtr->handle.fd = IocpSocketNew(remotePtr->ai_family, &chanPtr->settings);
     if (chanPtr->handle.fd == IOCP_NO_SOCKET) {
 	return errno;
     }
     enginePtr->typePtr->attachProc(enginePtr, &chanPtr->handle);
     if (localPtr != NULL) {
-	setsockopt(chanPtr->handle.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	IocpSocketSet(chanPtr->handle.fd, IOCP_SO_REUSEADDR, 1);
 	if (bind(chanPtr->handle.fd, localPtr->ai_addr, localPtr->ai_addrlen) < 0) {
 	    return errno;
 	}
@@ -227,16 +226,18 @@ IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 /*
  * IocpOpenClient --
  *	Tcl_OpenTcpClient on the driver. myaddr may be NULL, myport 0. async: return at once; how
- *	it went is told by a writable event, -connecting and -error.
+ *	it went is told by a writable event, -connecting and -error. settingsPtr may be NULL: the
+ *	defaults.
  * Results:
  *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
  */
 Tcl_Channel
 IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myaddr, int myport,
-	int async)
+	int async, const IocpSettings *settingsPtr)
 {
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+    IocpProtocol protocol = settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP;
     struct addrinfo *remotePtr = NULL, *localPtr = NULL;
     IocpConnect *connectPtr;
     IocpChan *chanPtr;
@@ -248,11 +249,11 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
 	}
 	return NULL;
     }
-    if (IocpAddrResolve(interp, host, port, 0, &remotePtr) != TCL_OK) {
+    if (IocpAddrResolve(interp, host, port, 0, protocol, &remotePtr) != TCL_OK) {
 	return NULL;
     }
     if ((myaddr != NULL || myport != 0)
-	    && IocpAddrResolve(interp, myaddr, myport, 1, &localPtr) != TCL_OK) {
+	    && IocpAddrResolve(interp, myaddr, myport, 1, protocol, &localPtr) != TCL_OK) {
 	freeaddrinfo(remotePtr);
 	return NULL;
     }
@@ -273,6 +274,9 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
     connectPtr->localPtr = localPtr;
     connectPtr->error = EHOSTUNREACH;
     chanPtr->connectPtr = connectPtr;
+    if (settingsPtr != NULL) {
+	chanPtr->settings = *settingsPtr;
+    }
     error = Next(chanPtr);
     if (error != 0) {
 	IocpConnectFail(chanPtr, error);

@@ -155,13 +155,34 @@ typedef enum IocpRecvMode {
     IOCP_RECV_BURST		/* As many buffers as the load fills, up to recvCap. */
 } IocpRecvMode;
 
-/* What a listener hands on to the connections that it accepts. */
+/*
+ * What the kernel keeps for a socket and a channel remembers (iocpSocket.c). They are set in this
+ * order: from a traffic class, the kernel derives a priority.
+ */
+typedef enum IocpSockopt {
+    IOCP_SO_REUSEADDR,
+    IOCP_SO_REUSEPORT,
+    IOCP_SO_KEEPALIVE,
+    IOCP_SO_NODELAY,
+    IOCP_SO_SNDBUF,
+    IOCP_SO_RCVBUF,
+    IOCP_SO_TCLASS,
+    IOCP_SO_PRIORITY,
+    IOCP_SO_PACING,
+    IOCP_SO_COUNT
+} IocpSockopt;
+
+typedef enum IocpProtocol { IOCP_TCP, IOCP_TCP4, IOCP_TCP6, IOCP_MPTCP } IocpProtocol;
+
+/* How a channel is to be; a listener hands it on to the connections that it accepts. */
 typedef struct IocpSettings {
+    IocpProtocol protocol;
     IocpRecvMode recvMode;
     int recvCap;		/* Burst-detection: buffers posted at most. */
     int recvBufCap;		/* Burst-detection: unread buffers at most. */
     int sendCap;		/* Buffers accepted for sending at most. */
     int lingerSeconds;		/* How long a closed channel may go on sending. */
+    int64_t sockopts[IOCP_SO_COUNT];	/* -1: whatever the kernel's default is. */
 } IocpSettings;
 
 /* An open client's way through its addresses; freed when the connection is made or has failed. */
@@ -322,7 +343,7 @@ void IocpSendShutdown(IocpChan *chanPtr);
 
 /* iocpConnect.c */
 Tcl_Channel IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myaddr,
-	int myport, int async);
+	int myport, int async, const IocpSettings *settingsPtr);
 int IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr);
 void IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpConnectStart(IocpChan *chanPtr);
@@ -332,7 +353,8 @@ void IocpConnectFree(IocpChan *chanPtr);
 
 /* iocpListen.c */
 Tcl_Channel IocpOpenServer(Tcl_Interp *interp, int port, const char *host,
-	Tcl_TcpAcceptProc *acceptProc, void *acceptData);
+	Tcl_TcpAcceptProc *acceptProc, void *acceptData, int backlog,
+	const IocpSettings *settingsPtr);
 void IocpListenArm(IocpChan *chanPtr);
 void IocpListenDeliver(IocpChan *chanPtr);
 void IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr);
@@ -347,20 +369,39 @@ Tcl_TcpAcceptProc IocpAcceptProc;
 
 /* iocpAddr.c */
 int IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
-	struct addrinfo **listPtrPtr);
+	IocpProtocol protocol, struct addrinfo **listPtrPtr);
 int IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr);
 void IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrPtr,
 	socklen_t length);
-IocpSocket IocpSocketNew(int family);
+void IocpOpenError(Tcl_Interp *interp, int error);
+
+/* iocpSocket.c */
+IocpSocket IocpSocketNew(int family, const IocpSettings *settingsPtr);
 IocpSocket IocpSocketRaise(IocpSocket fd);
+int IocpSocketSet(IocpSocket fd, IocpSockopt which, int64_t value);
+int IocpSocketGet(IocpSocket fd, IocpSockopt which, int64_t *valuePtr);
+void IocpSocketInherit(IocpSocket fd, const IocpSettings *settingsPtr);
+IocpProtocol IocpSocketProtocol(IocpSocket fd);
 int IocpSocketCheck(IocpSocket fd);
 void IocpSocketAdopt(IocpSocket fd);
-void IocpOpenError(Tcl_Interp *interp, int error);
 
 /* iocpOption.c */
 Tcl_DriverSetOptionProc IocpSetOption;
 Tcl_DriverGetOptionProc IocpGetOption;
 void IocpSettingsInit(IocpSettings *settingsPtr);
+int IocpError(Tcl_Interp *interp, const char *message);
+int IocpSystemError(Tcl_Interp *interp, const char *what);
+void IocpAppendInt(Tcl_DString *dsPtr, Tcl_WideInt value);
+int IocpSocketCount(const IocpChan *chanPtr);
+IocpSocket IocpSocketAt(const IocpChan *chanPtr, int index);
+
+/* iocpSockopt.c */
+int IocpSockoptGet(Tcl_Interp *interp, IocpChan *chanPtr, const char *name, Tcl_DString *dsPtr);
+int IocpSockoptSet(Tcl_Interp *interp, IocpChan *chanPtr, const char *name, const char *value);
+int IocpSockoptGetProtocol(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr);
+int IocpSockoptGetQos(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr);
+int IocpSockoptSetQos(Tcl_Interp *interp, IocpChan *chanPtr, const char *value);
+int IocpQosParse(Tcl_Interp *interp, const char *value, int64_t *sockopts);
 
 /* iocpStubs.c */
 extern const IocpStubs iocpStubs;

@@ -159,6 +159,7 @@ IocpListenDeliver(IocpChan *chanPtr)
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
     } else if (IocpChanCreate(NULL, newPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK) {
 	newPtr->settings = chanPtr->settings;
+	IocpSocketInherit(fd, &newPtr->settings);
 	IOCP_COUNT(threadPtr, accepts, 1);
 	getnameinfo(&addr.sa, length, host, sizeof(host), port, sizeof(port),
 		NI_NUMERICHOST | NI_NUMERICSERV);
@@ -206,16 +207,17 @@ typedef enum Stage { STAGE_SOCKET, STAGE_BIND, STAGE_LISTEN, STAGE_DONE } Stage;
 
 /*
  * OpenAddress --
- *	A listening socket on one address. *portPtr is the port that port 0 got for an earlier
+ *	A listening socket on one address, with a queue in the kernel. *portPtr is the port that port 0 got for an earlier
  *	address, or 0; the first one sets it.
  * Results:
  *	STAGE_DONE and *fdPtr; or the stage that failed, with errno.
  */
 static Stage
-OpenAddress(struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
+OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue, int *portPtr,
+	IocpSocket *fdPtr)
 {
     struct sockaddr_in *sa4Ptr = (struct sockaddr_in *)(void *)addrPtr->ai_addr;
-    IocpSocket fd = IocpSocketNew(addrPtr->ai_family);
+    IocpSocket fd = IocpSocketNew(addrPtr->ai_family, settingsPtr);
     IocpSockaddr name;
     socklen_t length = sizeof(name);
     Stage stage = STAGE_DONE;
@@ -224,7 +226,6 @@ OpenAddress(struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
     if (fd == IOCP_NO_SOCKET) {
 	return STAGE_SOCKET;
     }
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (addrPtr->ai_family == AF_INET6) {
 	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }
@@ -233,7 +234,7 @@ OpenAddress(struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
     }
     if (bind(fd, addrPtr->ai_addr, addrPtr->ai_addrlen) < 0) {
 	stage = STAGE_BIND;
-    } else if (listen(fd, SOMAXCONN) < 0) {
+    } else if (listen(fd, queue) < 0) {
 	stage = STAGE_LISTEN;
     } else if (*portPtr == 0 && getsockname(fd, &name.sa, &length) == 0) {
 	*portPtr = ntohs(name.sa4.sin_port);
@@ -253,13 +254,13 @@ OpenAddress(struct addrinfo *addrPtr, int *portPtr, IocpSocket *fdPtr)
  * IocpOpenServer --
  *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this
  *	machine, IPv4 and IPv6 under one port). acceptProc is called from the event loop with each
- *	connection.
+ *	connection. backlog is -backlog's, 0 for the default; settingsPtr may be NULL: the defaults.
  * Results:
  *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
  */
 Tcl_Channel
 IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc *acceptProc,
-	void *acceptData)
+	void *acceptData, int backlog, const IocpSettings *settingsPtr)
 {
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
@@ -267,7 +268,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
     IocpListener *listenerPtr;
     IocpChan *chanPtr;
     Stage farthest = STAGE_SOCKET;
-    int count = 0, error = 0;
+    int count = 0, error = 0, refused = 0;
 
     if (threadPtr == NULL) {
 	if (interp != NULL) {
@@ -275,7 +276,8 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	}
 	return NULL;
     }
-    if (IocpAddrResolve(interp, host, port, 1, &listPtr) != TCL_OK) {
+    if (IocpAddrResolve(interp, host, port, 1,
+	    settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP, &listPtr) != TCL_OK) {
 	return NULL;
     }
     for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
@@ -290,11 +292,18 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	chanPtr->listenerPtr = listenerPtr;
 	listenerPtr->acceptProc = acceptProc;
 	listenerPtr->acceptData = acceptData;
-	listenerPtr->backlog = IOCP_BACKLOG;
+	listenerPtr->backlog = backlog > 0 ? backlog : IOCP_BACKLOG;
 	listenerPtr->acceptorMax = count;
+	if (settingsPtr != NULL) {
+	    chanPtr->settings = *settingsPtr;
+	}
+	if (chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
+	    chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] = 1;
+	}
 	for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
 	    IocpAcceptor *acceptorPtr = &listenerPtr->acceptors[listenerPtr->acceptorCount];
-	    Stage stage = OpenAddress(addrPtr, &port, &acceptorPtr->handle.fd);
+	    Stage stage = OpenAddress(addrPtr, &chanPtr->settings,
+		    backlog > 0 ? backlog : SOMAXCONN, &port, &acceptorPtr->handle.fd);
 
 	    if (stage == STAGE_DONE) {
 		acceptorPtr->chanPtr = chanPtr;
@@ -305,6 +314,15 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 		threadPtr->enginePtr->typePtr->attachProc(threadPtr->enginePtr,
 			&acceptorPtr->handle);
 		listenerPtr->acceptorCount++;
+	    } else if (stage == STAGE_SOCKET && errno != EAFNOSUPPORT) {
+		/*
+		 * A setting is refused, or descriptors are at their end: half a listener helps
+		 * nobody.
+		 */
+
+		error = errno;
+		refused = 1;
+		break;
 	    } else if (error == 0 || stage > farthest) {
 		farthest = stage;
 		error = errno;
@@ -312,7 +330,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	}
     }
     freeaddrinfo(listPtr);
-    if (listenerPtr == NULL || listenerPtr->acceptorCount == 0) {
+    if (listenerPtr == NULL || listenerPtr->acceptorCount == 0 || refused) {
 	if (chanPtr != NULL) {
 	    IocpChanClose(chanPtr);
 	}

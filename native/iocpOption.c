@@ -9,6 +9,7 @@
 #define ON_STREAM 1		/* Connections have it. */
 #define ON_LISTENER 2		/* Listeners have it; what is settable is inherited. */
 #define LISTED 4		/* In the listing of all options. */
+#define IN_KERNEL 8		/* A setting of the kernel's for each socket (iocpSockopt.c). */
 
 typedef int GetProc(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr);
 typedef int SetProc(Tcl_Interp *interp, IocpChan *chanPtr, const char *value);
@@ -17,7 +18,7 @@ typedef struct Option {
     const char *name;
     int where;
     GetProc *getProc;		/* Appends list elements. */
-    SetProc *setProc;		/* NULL: read-only. */
+    SetProc *setProc;		/* NULL: read-only, unless it is IN_KERNEL. */
 } Option;
 
 void
@@ -27,23 +28,34 @@ IocpSettingsInit(IocpSettings *settingsPtr)
 	.recvMode = IOCP_RECV_ZERO_BYTE, .recvCap = 1, .recvBufCap = 1,
 	.sendCap = IOCP_SENDCAP, .lingerSeconds = IOCP_LINGER_SECONDS
     };
+    for (int i = 0; i < IOCP_SO_COUNT; i++) {
+	settingsPtr->sockopts[i] = -1;
+    }
+
+    /*
+     * Nagle's algorithm is off: Tcl's buffers gather small writes already, and a response whose
+     * header and body leave one after the other would wait some 40 ms for the peer's delayed
+     * acknowledgement.
+     */
+
+    settingsPtr->sockopts[IOCP_SO_NODELAY] = 1;
 }
 
-static int
-SocketCount(const IocpChan *chanPtr)
+int
+IocpSocketCount(const IocpChan *chanPtr)
 {
     return chanPtr->listenerPtr != NULL ? chanPtr->listenerPtr->acceptorCount : 1;
 }
 
-static IocpSocket
-SocketAt(const IocpChan *chanPtr, int index)
+IocpSocket
+IocpSocketAt(const IocpChan *chanPtr, int index)
 {
     return chanPtr->listenerPtr != NULL
 	    ? chanPtr->listenerPtr->acceptors[index].handle.fd : chanPtr->handle.fd;
 }
 
-static int
-Error(Tcl_Interp *interp, const char *message)
+int
+IocpError(Tcl_Interp *interp, const char *message)
 {
     if (interp != NULL) {
 	Tcl_SetObjResult(interp, Tcl_NewStringObj(message, -1));
@@ -51,8 +63,8 @@ Error(Tcl_Interp *interp, const char *message)
     return TCL_ERROR;
 }
 
-static int
-SystemError(Tcl_Interp *interp, const char *what)
+int
+IocpSystemError(Tcl_Interp *interp, const char *what)
 {
     if (interp != NULL) {
 	Tcl_SetObjResult(interp, Tcl_ObjPrintf("%s: %s", what, Tcl_PosixError(interp)));
@@ -60,13 +72,38 @@ SystemError(Tcl_Interp *interp, const char *what)
     return TCL_ERROR;
 }
 
-static void
-AppendInt(Tcl_DString *dsPtr, int value)
+void
+IocpAppendInt(Tcl_DString *dsPtr, Tcl_WideInt value)
 {
-    char number[16];
+    char number[32];
 
-    snprintf(number, sizeof(number), "%d", value);
+    snprintf(number, sizeof(number), "%lld", (long long)value);
     Tcl_DStringAppendElement(dsPtr, number);
+}
+
+/*
+ * AppendName --
+ *	{ip name port} of one of the channel's sockets. A client whose addresses have all failed may
+ *	have none.
+ */
+static int
+AppendName(Tcl_Interp *interp, IocpChan *chanPtr, int index,
+	int (*nameProc)(int fd, struct sockaddr *addrPtr, socklen_t *lengthPtr), const char *what,
+	Tcl_DString *dsPtr)
+{
+    IocpSocket fd = IocpSocketAt(chanPtr, index);
+    IocpSockaddr addr;
+    socklen_t length = sizeof(addr);
+
+    if (fd == IOCP_NO_SOCKET) {
+	errno = ENOTCONN;
+	return IocpSystemError(interp, what);
+    }
+    if (nameProc(fd, &addr.sa, &length) < 0) {
+	return IocpSystemError(interp, what);
+    }
+    IocpAddrAppend(interp, dsPtr, &addr, length);
+    return TCL_OK;
 }
 
 /*
@@ -75,17 +112,8 @@ AppendInt(Tcl_DString *dsPtr, int value)
 static int
 GetPeername(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
-    IocpSockaddr addr;
-    socklen_t length = sizeof(addr);
-
-    if (chanPtr->state == IOCP_CONNECTING) {
-	return TCL_OK;
-    }
-    if (getpeername(SocketAt(chanPtr, 0), &addr.sa, &length) < 0) {
-	return SystemError(interp, "can't get peername");
-    }
-    IocpAddrAppend(interp, dsPtr, &addr, length);
-    return TCL_OK;
+    return chanPtr->state == IOCP_CONNECTING ? TCL_OK
+	    : AppendName(interp, chanPtr, 0, getpeername, "can't get peername", dsPtr);
 }
 
 /*
@@ -95,106 +123,14 @@ GetPeername(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 static int
 GetSockname(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
-    if (chanPtr->state == IOCP_CONNECTING) {
-	return TCL_OK;
-    }
-    for (int i = 0; i < SocketCount(chanPtr); i++) {
-	IocpSockaddr addr;
-	socklen_t length = sizeof(addr);
+    int count = chanPtr->state == IOCP_CONNECTING ? 0 : IocpSocketCount(chanPtr);
 
-	if (getsockname(SocketAt(chanPtr, i), &addr.sa, &length) < 0) {
-	    return SystemError(interp, "can't get sockname");
-	}
-	IocpAddrAppend(interp, dsPtr, &addr, length);
-    }
-    return TCL_OK;
-}
-
-/*
- * GetFlag, SetFlag --
- *	An on-off option of the kernel's, on every socket of the channel. Accepted sockets inherit
- *	it from the listening one by themselves. inverted: on means off.
- */
-static int
-GetFlag(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr, int level, int option,
-	int inverted)
-{
-    int value = 0;
-    socklen_t length = sizeof(value);
-
-    if (chanPtr->handle.fd == IOCP_NO_SOCKET && chanPtr->listenerPtr == NULL) {
-	errno = ENOTCONN;
-	return SystemError(interp, "can't get option");
-    }
-    if (getsockopt(SocketAt(chanPtr, 0), level, option, &value, &length) < 0) {
-	return SystemError(interp, "can't get option");
-    }
-    AppendInt(dsPtr, (value != 0) != inverted);
-    return TCL_OK;
-}
-
-static int
-SetFlag(Tcl_Interp *interp, IocpChan *chanPtr, const char *value, int level, int option,
-	int inverted, const char *what)
-{
-    int on;
-
-    if (Tcl_GetBoolean(interp, value, &on) != TCL_OK) {
-	return TCL_ERROR;
-    }
-    on = (on != 0) != inverted;
-    for (int i = 0; i < SocketCount(chanPtr); i++) {
-	if (setsockopt(SocketAt(chanPtr, i), level, option, &on, sizeof(on)) < 0) {
-	    return SystemError(interp, what);
+    for (int i = 0; i < count; i++) {
+	if (AppendName(interp, chanPtr, i, getsockname, "can't get sockname", dsPtr) != TCL_OK) {
+	    return TCL_ERROR;
 	}
     }
     return TCL_OK;
-}
-
-/*
- * -keepalive boolean
- */
-static int
-GetKeepalive(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
-{
-    return GetFlag(interp, chanPtr, dsPtr, SOL_SOCKET, SO_KEEPALIVE, 0);
-}
-
-static int
-SetKeepalive(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
-{
-    return SetFlag(interp, chanPtr, value, SOL_SOCKET, SO_KEEPALIVE, 0,
-	    "couldn't set keepalive socket option");
-}
-
-/*
- * -nagle boolean: the reverse of TCP_NODELAY, default 0 (see IocpSocketNew). -nodelay boolean: Tcl
- * 9's name for it.
- */
-static int
-GetNagle(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
-{
-    return GetFlag(interp, chanPtr, dsPtr, IPPROTO_TCP, TCP_NODELAY, 1);
-}
-
-static int
-SetNagle(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
-{
-    return SetFlag(interp, chanPtr, value, IPPROTO_TCP, TCP_NODELAY, 1,
-	    "couldn't set nagle socket option");
-}
-
-static int
-GetNodelay(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
-{
-    return GetFlag(interp, chanPtr, dsPtr, IPPROTO_TCP, TCP_NODELAY, 0);
-}
-
-static int
-SetNodelay(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
-{
-    return SetFlag(interp, chanPtr, value, IPPROTO_TCP, TCP_NODELAY, 0,
-	    "couldn't set nodelay socket option");
 }
 
 /*
@@ -213,7 +149,7 @@ GetError(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
     if (chanPtr->errorUnread) {
 	error = chanPtr->error;
 	chanPtr->errorUnread = 0;
-    } else if (getsockopt(SocketAt(chanPtr, 0), SOL_SOCKET, SO_ERROR, &error, &length) == 0
+    } else if (getsockopt(IocpSocketAt(chanPtr, 0), SOL_SOCKET, SO_ERROR, &error, &length) == 0
 	    && error != 0) {
 	chanPtr->error = error;
     }
@@ -246,7 +182,7 @@ static int
 GetConnecting(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    AppendInt(dsPtr, chanPtr->state == IOCP_CONNECTING);
+    IocpAppendInt(dsPtr, chanPtr->state == IOCP_CONNECTING);
     return TCL_OK;
 }
 
@@ -258,8 +194,8 @@ static int
 GetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    AppendInt(dsPtr, chanPtr->listenerPtr->backlog);
-    AppendInt(dsPtr, chanPtr->listenerPtr->acceptedCount);
+    IocpAppendInt(dsPtr, chanPtr->listenerPtr->backlog);
+    IocpAppendInt(dsPtr, chanPtr->listenerPtr->acceptedCount);
     return TCL_OK;
 }
 
@@ -272,11 +208,11 @@ SetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return TCL_ERROR;
     }
     if (backlog < 1) {
-	return Error(interp, "only a positive integer greater than zero is allowed");
+	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
-    for (int i = 0; i < SocketCount(chanPtr); i++) {
-	if (listen(SocketAt(chanPtr, i), backlog) < 0) {
-	    return SystemError(interp, "couldn't set backlog");
+    for (int i = 0; i < IocpSocketCount(chanPtr); i++) {
+	if (listen(IocpSocketAt(chanPtr, i), backlog) < 0) {
+	    return IocpSystemError(interp, "couldn't set backlog");
 	}
     }
     chanPtr->listenerPtr->backlog = backlog;
@@ -291,8 +227,8 @@ static int
 GetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    AppendInt(dsPtr, chanPtr->settings.sendCap);
-    AppendInt(dsPtr, chanPtr->sendCount);
+    IocpAppendInt(dsPtr, chanPtr->settings.sendCap);
+    IocpAppendInt(dsPtr, chanPtr->sendCount);
     return TCL_OK;
 }
 
@@ -305,7 +241,7 @@ SetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return TCL_ERROR;
     }
     if (cap < 1) {
-	return Error(interp, "only a positive integer greater than zero is allowed");
+	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
     chanPtr->settings.sendCap = cap;
     if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
@@ -327,10 +263,10 @@ GetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
     (void)interp;
     Tcl_DStringAppendElement(dsPtr, names[settingsPtr->recvMode]);
     if (settingsPtr->recvMode == IOCP_RECV_BURST) {
-	AppendInt(dsPtr, settingsPtr->recvCap);
-	AppendInt(dsPtr, chanPtr->recvOp.inFlight ? chanPtr->recvOp.bufCount : 0);
-	AppendInt(dsPtr, settingsPtr->recvBufCap);
-	AppendInt(dsPtr, chanPtr->recvCount);
+	IocpAppendInt(dsPtr, settingsPtr->recvCap);
+	IocpAppendInt(dsPtr, chanPtr->recvOp.inFlight ? chanPtr->recvOp.bufCount : 0);
+	IocpAppendInt(dsPtr, settingsPtr->recvBufCap);
+	IocpAppendInt(dsPtr, chanPtr->recvCount);
     }
     return TCL_OK;
 }
@@ -339,7 +275,7 @@ static int
 ParseBurst(Tcl_Interp *interp, int argc, const char **argv, IocpSettings *settingsPtr)
 {
     if (argc != 3) {
-	return Error(interp, "burst-detection must be followed by an integer for the concurrency"
+	return IocpError(interp, "burst-detection must be followed by an integer for the concurrency"
 		" limit and another integer for the buffer limit count as a list.");
     }
     if (Tcl_GetInt(interp, argv[1], &settingsPtr->recvCap) != TCL_OK
@@ -347,7 +283,7 @@ ParseBurst(Tcl_Interp *interp, int argc, const char **argv, IocpSettings *settin
 	return TCL_ERROR;
     }
     if (settingsPtr->recvCap < 1 || settingsPtr->recvBufCap < 1) {
-	return Error(interp, "only a positive integers greater than zero are allowed");
+	return IocpError(interp, "only a positive integers greater than zero are allowed");
     }
     settingsPtr->recvMode = IOCP_RECV_BURST;
     return TCL_OK;
@@ -372,7 +308,7 @@ SetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
     } else if (argc > 0 && strcmp(argv[0], "burst-detection") == 0) {
 	result = ParseBurst(interp, (int)argc, argv, &settings);
     } else {
-	result = Error(interp, "unknown option for -recvmode: must be one of zero-byte,"
+	result = IocpError(interp, "unknown option for -recvmode: must be one of zero-byte,"
 		" flow-controlled or {burst-detection <WSARecv_limit> <unreadbuffer_limit>}.");
     }
     Tcl_Free((char *)argv);
@@ -392,8 +328,8 @@ static int
 GetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    AppendInt(dsPtr, chanPtr->settings.recvCap);
-    AppendInt(dsPtr, chanPtr->recvOp.inFlight ? chanPtr->recvOp.bufCount : 0);
+    IocpAppendInt(dsPtr, chanPtr->settings.recvCap);
+    IocpAppendInt(dsPtr, chanPtr->recvOp.inFlight ? chanPtr->recvOp.bufCount : 0);
     return TCL_OK;
 }
 
@@ -406,11 +342,12 @@ SetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return TCL_ERROR;
     }
     if (cap < 1) {
-	return Error(interp, "only a positive integer greater than zero is allowed");
+	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
     chanPtr->settings.recvMode = cap == 1 ? IOCP_RECV_FLOW_CONTROLLED : IOCP_RECV_BURST;
     chanPtr->settings.recvCap = cap;
     chanPtr->settings.recvBufCap = cap > INT32_MAX / 2 ? INT32_MAX : 2 * cap;
+    IocpOpCancel(chanPtr, &chanPtr->recvOp);	/* Posted for the old mode. */
     IocpEventDirty(chanPtr);
     return TCL_OK;
 }
@@ -422,7 +359,7 @@ static int
 GetLinger(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    AppendInt(dsPtr, chanPtr->settings.lingerSeconds);
+    IocpAppendInt(dsPtr, chanPtr->settings.lingerSeconds);
     return TCL_OK;
 }
 
@@ -435,7 +372,7 @@ SetLinger(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return TCL_ERROR;
     }
     if (seconds < 0) {
-	return Error(interp, "only a number of seconds, zero or more, is allowed");
+	return IocpError(interp, "only a number of seconds, zero or more, is allowed");
     }
     chanPtr->settings.lingerSeconds = seconds;
     return TCL_OK;
@@ -444,8 +381,8 @@ SetLinger(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 static const Option options[] = {
     {"-peername", ON_STREAM | LISTED, GetPeername, NULL},
     {"-sockname", ON_STREAM | ON_LISTENER | LISTED, GetSockname, NULL},
-    {"-keepalive", ON_STREAM | ON_LISTENER | LISTED, GetKeepalive, SetKeepalive},
-    {"-nagle", ON_STREAM | ON_LISTENER | LISTED, GetNagle, SetNagle},
+    {"-keepalive", ON_STREAM | ON_LISTENER | LISTED | IN_KERNEL, NULL, NULL},
+    {"-nagle", ON_STREAM | ON_LISTENER | LISTED | IN_KERNEL, NULL, NULL},
     {"-backlog", ON_LISTENER | LISTED, GetBacklog, SetBacklog},
     {"-sendcap", ON_STREAM | ON_LISTENER | LISTED, GetSendcap, SetSendcap},
     {"-recvmode", ON_STREAM | ON_LISTENER | LISTED, GetRecvmode, SetRecvmode},
@@ -453,11 +390,39 @@ static const Option options[] = {
     {"-error", ON_STREAM | ON_LISTENER, GetError, NULL},
     {"-errorcode", ON_STREAM | ON_LISTENER, GetErrorcode, NULL},
     {"-linger", ON_STREAM | ON_LISTENER, GetLinger, SetLinger},
-    {"-nodelay", ON_STREAM | ON_LISTENER, GetNodelay, SetNodelay},
+    {"-nodelay", ON_STREAM | ON_LISTENER | IN_KERNEL, NULL, NULL},
+    {"-protocol", ON_STREAM | ON_LISTENER, IocpSockoptGetProtocol, NULL},
+    {"-qos", ON_STREAM | ON_LISTENER, IocpSockoptGetQos, IocpSockoptSetQos},
     {"-recvburst", ON_STREAM | ON_LISTENER, GetRecvburst, SetRecvburst},
+    {"-reuseaddr", ON_LISTENER | IN_KERNEL, NULL, NULL},
+    {"-reuseport", ON_LISTENER | IN_KERNEL, NULL, NULL},
+    {"-sorcvbuf", ON_STREAM | ON_LISTENER | IN_KERNEL, NULL, NULL},
+    {"-sosndbuf", ON_STREAM | ON_LISTENER | IN_KERNEL, NULL, NULL},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+
+static int
+IsSettable(const Option *optionPtr)
+{
+    return optionPtr->setProc != NULL || (optionPtr->where & IN_KERNEL);
+}
+
+static int
+Get(Tcl_Interp *interp, IocpChan *chanPtr, const Option *optionPtr, Tcl_DString *dsPtr)
+{
+    return (optionPtr->where & IN_KERNEL)
+	    ? IocpSockoptGet(interp, chanPtr, optionPtr->name, dsPtr)
+	    : optionPtr->getProc(interp, chanPtr, dsPtr);
+}
+
+static int
+Set(Tcl_Interp *interp, IocpChan *chanPtr, const Option *optionPtr, const char *value)
+{
+    return (optionPtr->where & IN_KERNEL)
+	    ? IocpSockoptSet(interp, chanPtr, optionPtr->name, value)
+	    : optionPtr->setProc(interp, chanPtr, value);
+}
 
 /*
  * BadOption --
@@ -466,11 +431,11 @@ static const Option options[] = {
 static int
 BadOption(Tcl_Interp *interp, const char *name, int where, int settable)
 {
-    char list[256] = "";
+    char list[512] = "";
     size_t used = 0;
 
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-	if ((options[i].where & where) && (!settable || options[i].setProc != NULL)) {
+	if ((options[i].where & where) && (!settable || IsSettable(&options[i]))) {
 	    used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s",
 		    used == 0 ? "" : " ", options[i].name + 1);
 	}
@@ -487,9 +452,9 @@ IocpSetOption(void *instanceData, Tcl_Interp *interp, const char *name, const ch
     IocpThreadSettle(chanPtr->threadPtr);
     IocpConnectWait(chanPtr, NULL);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-	if ((options[i].where & where) && options[i].setProc != NULL
+	if ((options[i].where & where) && IsSettable(&options[i])
 		&& strcmp(name, options[i].name) == 0) {
-	    return options[i].setProc(interp, chanPtr, value);
+	    return Set(interp, chanPtr, &options[i], value);
 	}
     }
     return BadOption(interp, name, where, 1);
@@ -508,7 +473,7 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
 	for (size_t i = 0; i < OPTION_COUNT; i++) {
 	    if (strncmp(name, options[i].name, length) == 0 && ((options[i].where & where)
 		    || options[i].getProc == GetPeername)) {
-		return options[i].getProc(interp, chanPtr, dsPtr);
+		return Get(interp, chanPtr, &options[i], dsPtr);
 	    }
 	}
     }
@@ -527,7 +492,7 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
 	 */
 
 	Tcl_DStringInit(&value);
-	if (options[i].getProc(NULL, chanPtr, &value) == TCL_OK) {
+	if (Get(NULL, chanPtr, &options[i], &value) == TCL_OK) {
 	    Tcl_DStringAppendElement(dsPtr, options[i].name);
 	    Tcl_DStringAppendElement(dsPtr, Tcl_DStringValue(&value));
 	}

@@ -109,13 +109,13 @@ proc tt::constraints {} {
     if {[catch {exec unshare -m -r true 2>@1} message]} {
         set reason "no mount namespace of our own for a hosts file: $message"
     }
+    constrain hosts [expr {$reason eq ""}] $reason
     set reason ""
     if {[catch {exec $::tt::python [file join $::tt::dir noring.py] true} message]} {
         set reason "io_uring cannot be forbidden for a child: $message"
     }
     constrain seccomp [expr {$reason eq ""}] $reason
     constrain notRoot [expr {[exec id -u] != 0}] "root may bind any port"
-    constrain hosts [expr {$reason eq ""}] $reason
 }
 
 # test --
@@ -402,6 +402,20 @@ proc runChild {script {arguments {}} {prefix {}}} {
         return -code error "child ended with $code: $output"
     }
     return $output
+}
+
+# withHosts LINES SCRIPT ?ARGUMENTS? --
+#	The same for a child that has these lines for a hosts file.
+proc withHosts {lines script args} {
+    set out [file tempfile hosts]
+    puts $out [join $lines \n]
+    close $out
+    try {
+        return [runChild $script $args [list unshare -m -r sh -c \
+            {mount --bind "$0" /etc/hosts && exec "$@"} $hosts]]
+    } finally {
+        file delete $hosts
+    }
 }
 
 # Tidying up -----------------------------------------------------------------------------------

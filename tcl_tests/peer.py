@@ -24,10 +24,14 @@ waiting for any length of time, and the test's own event loop does not run meanw
     reserve             -> port             a port that refuses connections for as long as we live
     blackhole           -> port             a port that leaves connections pending
     open PORT           -> ok               lets the blackhole take connections from now on
+    mptcp PORT          -> ID               a connection that asks for MPTCP
+    mptcplisten         -> port             a listener that offers MPTCP
+    fellback ID         -> 0 or 1           whether an MPTCP connection has become a TCP one
 """
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import sys
@@ -35,6 +39,7 @@ import zlib
 
 TIMEOUT_S = 20.0
 LOOPBACK = "127.0.0.1"
+MPTCP, SOL_MPTCP, MPTCP_INFO = 262, 284, 1
 
 # The same stream as `payload` in common.tcl. The period is prime, so that no reordering of blocks
 # of the usual sizes maps the stream onto itself.
@@ -98,6 +103,31 @@ class Peer:
         sock.settimeout(TIMEOUT_S)
         sock.connect((LOOPBACK, int(port)))
         return self._add(sock)
+
+    def do_mptcp(self, port: str) -> str:
+        sock = socket.socket(proto=MPTCP)
+        sock.settimeout(TIMEOUT_S)
+        sock.connect((LOOPBACK, int(port)))
+        return self._add(sock)
+
+    def do_mptcplisten(self) -> str:
+        sock = socket.socket(proto=MPTCP)
+        sock.bind((LOOPBACK, 0))
+        sock.listen(128)
+        sock.settimeout(TIMEOUT_S)
+        port = str(sock.getsockname()[1])
+        self.listeners[port] = sock
+        return port
+
+    def do_fellback(self, key: str) -> str:
+        # struct mptcp_info: eight bytes of counts, then the flags, of which bit 0 is a fallback.
+        try:
+            info = self.conns[key].getsockopt(SOL_MPTCP, MPTCP_INFO, 12)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # a TCP socket, or one that has become such
+                return "1"
+            raise
+        return str(struct.unpack_from("I", info, 8)[0] & 1)
 
     def do_port(self, key: str) -> str:
         return str(self.conns[key].getsockname()[1])

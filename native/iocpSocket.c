@@ -1,0 +1,221 @@
+/*
+ * iocpSocket.c --
+ *	New sockets, and what the kernel keeps for each: one table of settings, which a channel
+ *	remembers (IocpSettings), so that the next socket of a client that tries several addresses
+ *	has them too. Accepted sockets inherit them from the listening one.
+ */
+
+#include "iocpInt.h"
+
+/*
+ * With Tcl's own notifier of 8.6, a file event on a descriptor above 1,023 aborts the process. So
+ * that thousands of connections leave room for files and pipes, sockets take the numbers below
+ * LOW_FDS and those from HIGH_FDS on.
+ */
+#define LOW_FDS 512
+#define HIGH_FDS 1024
+
+/* The kernel's spelling of a sending rate without a limit, which is 0 here. */
+#define UNLIMITED UINT64_MAX
+
+/*
+ * Where the kernel has a setting.
+ */
+static void
+Where(IocpSocket fd, IocpSockopt which, int *levelPtr, int *optionPtr)
+{
+    static const struct {
+	int level, option;
+    } places[IOCP_SO_COUNT] = {
+	[IOCP_SO_REUSEADDR] = {SOL_SOCKET, SO_REUSEADDR},
+	[IOCP_SO_REUSEPORT] = {SOL_SOCKET, SO_REUSEPORT},
+	[IOCP_SO_KEEPALIVE] = {SOL_SOCKET, SO_KEEPALIVE},
+	[IOCP_SO_NODELAY] = {IPPROTO_TCP, TCP_NODELAY},
+	[IOCP_SO_SNDBUF] = {SOL_SOCKET, SO_SNDBUF},
+	[IOCP_SO_RCVBUF] = {SOL_SOCKET, SO_RCVBUF},
+	[IOCP_SO_TCLASS] = {IPPROTO_IP, IP_TOS},
+	[IOCP_SO_PRIORITY] = {SOL_SOCKET, SO_PRIORITY},
+	[IOCP_SO_PACING] = {SOL_SOCKET, SO_MAX_PACING_RATE}
+    };
+    int domain = AF_INET;
+    socklen_t length = sizeof(domain);
+
+    *levelPtr = places[which].level;
+    *optionPtr = places[which].option;
+    if (which == IOCP_SO_TCLASS
+	    && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_INET6) {
+	*levelPtr = IPPROTO_IPV6;
+	*optionPtr = IPV6_TCLASS;
+    }
+}
+
+/*
+ * IocpSocketSet --
+ *	Results: 0; or -1 and errno.
+ */
+int
+IocpSocketSet(IocpSocket fd, IocpSockopt which, int64_t value)
+{
+    int level, option, number = (int)value;
+    uint64_t rate = value == 0 ? UNLIMITED : (uint64_t)value;
+
+    Where(fd, which, &level, &option);
+    if (which == IOCP_SO_PACING) {
+	return setsockopt(fd, level, option, &rate, sizeof(rate));
+    }
+    return setsockopt(fd, level, option, &number, sizeof(number));
+}
+
+/*
+ * IocpSocketGet --
+ *	What the kernel has now, which may differ from what it was told.
+ * Results:
+ *	0 and *valuePtr; or -1 and errno.
+ */
+int
+IocpSocketGet(IocpSocket fd, IocpSockopt which, int64_t *valuePtr)
+{
+    int level, option, number = 0;
+    uint64_t rate = 0;
+    socklen_t length = which == IOCP_SO_PACING ? sizeof(rate) : sizeof(number);
+
+    Where(fd, which, &level, &option);
+    if (getsockopt(fd, level, option, which == IOCP_SO_PACING ? (void *)&rate : (void *)&number,
+	    &length) < 0) {
+	return -1;
+    }
+    *valuePtr = which != IOCP_SO_PACING ? number : rate == UNLIMITED ? 0 : (int64_t)rate;
+    return 0;
+}
+
+/*
+ * Apply --
+ *	Give a socket what the channel remembers. Without TCP_NODELAY, which not every protocol has,
+ *	it is slower but no different.
+ * Results:
+ *	0; or -1 and errno.
+ */
+static int
+Apply(IocpSocket fd, const IocpSettings *settingsPtr)
+{
+    for (IocpSockopt which = 0; which < IOCP_SO_COUNT; which++) {
+	if (settingsPtr->sockopts[which] >= 0
+		&& IocpSocketSet(fd, which, settingsPtr->sockopts[which]) < 0
+		&& which != IOCP_SO_NODELAY) {
+	    return -1;
+	}
+    }
+    return 0;
+}
+
+/*
+ * IocpSocketInherit --
+ *	An accepted socket has the settings of its listener from the kernel, but for the priority.
+ */
+void
+IocpSocketInherit(IocpSocket fd, const IocpSettings *settingsPtr)
+{
+    if (settingsPtr->sockopts[IOCP_SO_PRIORITY] >= 0) {
+	IocpSocketSet(fd, IOCP_SO_PRIORITY, settingsPtr->sockopts[IOCP_SO_PRIORITY]);
+    }
+}
+
+/*
+ * IocpSocketRaise --
+ *	Keep the numbers between LOW_FDS and HIGH_FDS free for files. Where the process may not have
+ *	descriptors that high, the socket stays where it is.
+ */
+IocpSocket
+IocpSocketRaise(IocpSocket fd)
+{
+    if (fd >= LOW_FDS && fd < HIGH_FDS) {
+	int raised = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FDS);
+
+	if (raised >= 0) {
+	    close(fd);
+	    return raised;
+	}
+    }
+    return fd;
+}
+
+/*
+ * IocpSocketNew --
+ *	A stream socket with these settings, close-on-exec.
+ * Results:
+ *	IOCP_NO_SOCKET and errno on failure.
+ */
+IocpSocket
+IocpSocketNew(int family, const IocpSettings *settingsPtr)
+{
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC,
+	    settingsPtr->protocol == IOCP_MPTCP ? IPPROTO_MPTCP : 0);
+
+    if (fd < 0) {
+	return IOCP_NO_SOCKET;
+    }
+    if (Apply(fd, settingsPtr) < 0) {
+	int error = errno;
+
+	close(fd);
+	errno = error;
+	return IOCP_NO_SOCKET;
+    }
+    return IocpSocketRaise(fd);
+}
+
+/*
+ * IocpSocketProtocol --
+ *	What the kernel speaks on a socket: IOCP_TCP or IOCP_MPTCP. (Of a connection that was
+ *	accepted by MPTCP from a peer without it, the former.)
+ */
+IocpProtocol
+IocpSocketProtocol(IocpSocket fd)
+{
+    int protocol = 0;
+    socklen_t length = sizeof(protocol);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0
+	    && protocol == IPPROTO_MPTCP ? IOCP_MPTCP : IOCP_TCP;
+}
+
+/*
+ * IocpSocketCheck --
+ *	Whether a descriptor that comes from elsewhere is a connected TCP socket.
+ * Results:
+ *	0, or the errno that says why it is not.
+ */
+int
+IocpSocketCheck(IocpSocket fd)
+{
+    IocpSockaddr addr;
+    socklen_t length = sizeof(addr);
+    int type = 0;
+    socklen_t typeLength = sizeof(type);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &typeLength) < 0) {
+	return errno;
+    }
+    if (type != SOCK_STREAM) {
+	return EPROTOTYPE;
+    }
+    if (getsockname(fd, &addr.sa, &length) < 0) {
+	return errno;
+    }
+    if (addr.sa.sa_family != AF_INET && addr.sa.sa_family != AF_INET6) {
+	return EAFNOSUPPORT;
+    }
+    length = sizeof(addr);
+    return getpeername(fd, &addr.sa, &length) < 0 ? errno : 0;
+}
+
+/*
+ * IocpSocketAdopt --
+ *	Make such a socket what the engines expect: blocking, close-on-exec.
+ */
+void
+IocpSocketAdopt(IocpSocket fd)
+{
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+}
