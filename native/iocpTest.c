@@ -1,6 +1,6 @@
 /*
  * iocpTest.c --
- *	What only the tests use (-Dtesting=true): allocations that fail on demand.
+ *	What only the tests use (-Dtesting=true): allocations and ops that fail to order.
  */
 
 #include "iocpInt.h"
@@ -24,18 +24,16 @@ IocpTestOutOfMemory(void)
 }
 
 /*
- * IocpTestObjCmd --
- *	iocp::test alloc ?count?: let count more allocations succeed and the next one fail; without
- *	count, let none fail. Returns 1 if the one that was to fail has not been reached yet.
+ * iocp::test alloc ?count?: let count more allocations succeed and the next one fail; without
+ * count, let none fail. Returns 1 if the one that was to fail has not been reached yet.
  */
-int
-IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+static int
+Alloc(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 {
     int count = -1, pending;
 
-    (void)unused;
-    if (objc < 2 || objc > 3 || strcmp(Tcl_GetString(objv[1]), "alloc") != 0) {
-	Tcl_WrongNumArgs(interp, 1, objv, "alloc ?count?");
+    if (objc > 3) {
+	Tcl_WrongNumArgs(interp, 2, objv, "?count?");
 	return TCL_ERROR;
     }
     if (objc == 3 && Tcl_GetIntFromObj(interp, objv[2], &count) != TCL_OK) {
@@ -44,4 +42,79 @@ IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[]
     pending = atomic_exchange(&allocationsLeft, count) >= 0;
     Tcl_SetObjResult(interp, Tcl_NewBooleanObj(pending));
     return TCL_OK;
+}
+
+/*
+ * iocp::test fault kind error ?count? ?skip?: on this thread's engine let skip ops of the kind
+ * pass and the next count of them fail. error is a number of errno.h, a name of the table, or busy.
+ *
+ * iocp::test fault: forget what is ordered. Returns how many have failed since this was last asked.
+ */
+static int
+Fault(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    static const char *const kinds[] = {"accept", "connect", "recv", "send", "sendnow", NULL};
+    static const struct {
+	const char *name;
+	int result;
+    } errors[] = {
+	{"busy", IOCP_FAULT_BUSY}, {"EAGAIN", -EAGAIN}, {"ECONNABORTED", -ECONNABORTED},
+	{"ECONNRESET", -ECONNRESET}, {"EINTR", -EINTR}, {"EMFILE", -EMFILE}, {"ENFILE", -ENFILE},
+	{"ENOBUFS", -ENOBUFS}, {"ENOMEM", -ENOMEM}, {"EPIPE", -EPIPE}, {"ETIMEDOUT", -ETIMEDOUT},
+	{NULL, 0}
+    };
+    char reason[256];
+    IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+    int kind, error, number, result, count = 1, skip = 0;
+
+    if (threadPtr == NULL) {
+	Tcl_SetObjResult(interp, Tcl_NewStringObj(reason, -1));
+	return TCL_ERROR;
+    }
+    if (objc == 2) {
+	Tcl_SetObjResult(interp, Tcl_NewIntObj(IocpFaultsEnd()));
+	return TCL_OK;
+    }
+    if (objc < 4 || objc > 6) {
+	Tcl_WrongNumArgs(interp, 2, objv, "?kind error ?count? ?skip??");
+	return TCL_ERROR;
+    }
+    if (Tcl_GetIndexFromObj(interp, objv[2], kinds, "kind", TCL_EXACT, &kind) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    if (Tcl_GetIntFromObj(NULL, objv[3], &number) == TCL_OK) {
+	result = -number;
+    } else if (Tcl_GetIndexFromObjStruct(interp, objv[3], errors, sizeof(errors[0]), "error",
+	    TCL_EXACT, &error) == TCL_OK) {
+	result = errors[error].result;
+    } else {
+	return TCL_ERROR;
+    }
+    if ((objc > 4 && Tcl_GetIntFromObj(interp, objv[4], &count) != TCL_OK)
+	    || (objc > 5 && Tcl_GetIntFromObj(interp, objv[5], &skip) != TCL_OK)) {
+	return TCL_ERROR;
+    }
+    IocpFaultOrder(threadPtr->enginePtr, kind, result, count, skip);
+    return TCL_OK;
+}
+
+/*
+ * IocpTestObjCmd --
+ *	iocp::test subcommand ?arg ...?
+ */
+int
+IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    static const char *const names[] = {"alloc", "fault", NULL};
+    int index;
+
+    (void)unused;
+    if (objc < 2) {
+	Tcl_WrongNumArgs(interp, 1, objv, "subcommand ?arg ...?");
+	return TCL_ERROR;
+    }
+    if (Tcl_GetIndexFromObj(interp, objv[1], names, "subcommand", TCL_EXACT, &index) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    return index == 0 ? Alloc(interp, objc, objv) : Fault(interp, objc, objv);
 }

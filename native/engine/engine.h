@@ -171,6 +171,13 @@ extern const IocpEngineType iocpUringEngine;
 extern const IocpEngineType iocpEpollEngine;
 extern const IocpEngineType iocpSimEngine;
 
+/* fault.c (tests only): what can be made to fail; an op's kind, or a send that is not an op. */
+#define IOCP_FAULT_SEND_NOW (IOCP_OP_SEND + 1)
+#define IOCP_FAULT_KINDS (IOCP_FAULT_SEND_NOW + 1)
+#define IOCP_FAULT_BUSY 1	/* The engine is busy, or the kernel takes nothing at once. */
+void IocpFaultOrder(IocpEngine *enginePtr, int kind, int result, int count, int skip);
+int IocpFaultsEnd(void);
+
 /*
  * common.c: receive buffers shared by all connections of an engine, so that a connection that has
  * nothing to say costs no buffer. Grows by a chunk at a time; never shrinks.
