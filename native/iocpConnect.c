@@ -208,7 +208,7 @@ IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 	IocpThreadReap(threadPtr);
     }
     while (chanPtr->state == IOCP_CONNECTING && wait && IocpNow() < end) {
-	if (IocpThreadWait(threadPtr, threadPtr->exiting ? 20 : -1) == -EINTR
+	if (IocpThreadWait(threadPtr, threadPtr->exiting ? IOCP_EXIT_WAIT : -1) == -EINTR
 		&& chanPtr->state == IOCP_CONNECTING) {
 	    *errorCodePtr = EINTR;
 	    return -1;

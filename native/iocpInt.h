@@ -22,6 +22,8 @@ typedef int Tcl_Size;
 
 #define IOCP_VERSION "3.1"
 
+#define IOCP_EXIT_WAIT (20 * IOCP_MS)	/* How often -linger is looked at while a thread ends. */
+
 /* Defaults of the channel options; iocpOption.c documents them. */
 #define IOCP_SENDCAP 20
 #define IOCP_BACKLOG 20
@@ -294,7 +296,7 @@ void IocpThreadRelease(IocpThread *threadPtr);
 int IocpThreadIsCurrent(IocpThread *threadPtr);
 int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
-int IocpThreadWait(IocpThread *threadPtr, int timeoutMs);
+int IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs);
 int IocpThreadMayDefer(IocpChan *chanPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
 void IocpThreadLinger(IocpThread *threadPtr);

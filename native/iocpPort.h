@@ -46,6 +46,9 @@ typedef pthread_mutex_t IocpMutex;
 #define IOCP_THREAD_LOCAL _Thread_local
 #define IocpAtFork(childProc) pthread_atfork(NULL, NULL, childProc)
 
+#define IOCP_MS 1000000		/* In nanoseconds. */
+#define IOCP_SECOND 1000000000
+
 /* Monotonic time in nanoseconds. */
 static inline uint64_t
 IocpNow(void)
@@ -53,7 +56,7 @@ IocpNow(void)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return (uint64_t)now.tv_sec * IOCP_SECOND + (uint64_t)now.tv_nsec;
 }
 
 /* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */

@@ -149,7 +149,7 @@ Drain(IocpChan *chanPtr, int left)
 	    IocpChanAbort(chanPtr);
 	    return;
 	}
-	IocpThreadWait(threadPtr, threadPtr->exiting ? 20 : -1);
+	IocpThreadWait(threadPtr, threadPtr->exiting ? IOCP_EXIT_WAIT : -1);
     }
 }
 

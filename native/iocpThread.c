@@ -488,25 +488,25 @@ RetryNow(IocpThread *threadPtr)
 /*
  * IocpThreadWait --
  *	The same as IocpThreadReap, but wait first until something is complete: for at most
- *	timeoutMs, for ever if that is negative. May return early. Timers do not run meanwhile, so
+ *	timeoutNs, for ever if that is negative. May return early. Timers do not run meanwhile, so
  *	what they would repeat is repeated here.
  * Results:
  *	0, or -EINTR after a signal: a host's handler may want the script to end.
  */
 int
-IocpThreadWait(IocpThread *threadPtr, int timeoutMs)
+IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
 {
     int retries, result;
 
     IocpEventFlushDirty(threadPtr);
     retries = threadPtr->retryWanted;
-    if (retries && (timeoutMs < 0 || timeoutMs > RETRY_MS)) {
-	timeoutMs = RETRY_MS;
+    if (retries && (timeoutNs < 0 || timeoutNs > RETRY_MS * IOCP_MS)) {
+	timeoutNs = RETRY_MS * IOCP_MS;
     }
     if (threadPtr->dirty.firstPtr != NULL) {
-	timeoutMs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
+	timeoutNs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
     }
-    result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutMs);
+    result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutNs);
     if (retries) {
 	RetryNow(threadPtr);
     }
@@ -565,7 +565,7 @@ uint64_t
 IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds)
 {
     return (threadPtr->exiting ? threadPtr->exitStart : IocpNow())
-	    + (uint64_t)lingerSeconds * 1000000000u;
+	    + (uint64_t)lingerSeconds * IOCP_SECOND;
 }
 
 /*
@@ -638,7 +638,7 @@ IocpThreadDrain(IocpThread *threadPtr)
     IocpThreadReap(threadPtr);
     while (Closing(threadPtr, IOCP_CHANF_DRAINED) > 0) {
 	Expire(threadPtr);
-	IocpThreadWait(threadPtr, RETRY_MS);
+	IocpThreadWait(threadPtr, IOCP_EXIT_WAIT);
     }
 }
 
@@ -646,7 +646,7 @@ int
 Iocp_Drain(int timeoutMs)
 {
     IocpThread *threadPtr = currentPtr;
-    uint64_t end = IocpNow() + (uint64_t)(timeoutMs < 0 ? 0 : timeoutMs) * 1000000u;
+    uint64_t end = IocpNow() + (uint64_t)(timeoutMs < 0 ? 0 : timeoutMs) * IOCP_MS;
     int drained;
 
     if (threadPtr == NULL) {
@@ -655,7 +655,8 @@ Iocp_Drain(int timeoutMs)
     IocpThreadReap(threadPtr);
     while (threadPtr->closingCount > 0 && (timeoutMs < 0 || IocpNow() < end)) {
 	Expire(threadPtr);
-	IocpThreadWait(threadPtr, timeoutMs < 0 || timeoutMs > RETRY_MS ? RETRY_MS : timeoutMs);
+	IocpThreadWait(threadPtr, timeoutMs < 0 || timeoutMs * (int64_t)IOCP_MS > IOCP_EXIT_WAIT
+		? IOCP_EXIT_WAIT : timeoutMs * (int64_t)IOCP_MS);
     }
     drained = threadPtr->closingCount == 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {

@@ -18,7 +18,7 @@
  *  4. An engine never calls Tcl and never calls the driver back: only reapProc delivers.
  *  5. cancelProc is a wish. The op still completes: with -ECANCELED, or with what came first.
  *  6. An engine belongs to the thread that opened it and is used by no other.
- *  7. Ops reach the kernel no later than the next reapProc or waitProc.
+ *  7. Ops reach the kernel no later than the next reapProc, or a waitProc that blocks.
  *  8. A handle's descriptor is closed only after the last of its ops is reaped and it is detached.
  *  9. A pool buffer in a completion belongs to the driver until it calls releaseProc.
  */
@@ -133,9 +133,12 @@ typedef struct IocpEngineType {
     int (*reapProc)(IocpEngine *enginePtr, IocpCompletion *completions, int max);
 				/* Hand over what was submitted, fetch what is complete, never
 				 * block. Returns how many. */
-    int (*waitProc)(IocpEngine *enginePtr, int timeoutMs);
+    int (*waitProc)(IocpEngine *enginePtr, int64_t timeoutNs);
 				/* The same, but block until something can be reaped. -1: for ever.
 				 * May return early: 0, or -EINTR after a signal. */
+    void (*attendProc)(IocpEngine *enginePtr, int fd);
+				/* Let waitProc return, once, when fd is readable too; see
+				 * IocpEngine.attending. -1: forget it, it is about to be closed. */
     int (*armProc)(IocpEngine *enginePtr, int armed);
 				/* 1: the caller is about to wait on notifyFd. Returns whether there
 				 * is something to reap already. 0: it does not wait any more. */
@@ -154,6 +157,8 @@ typedef struct IocpEngineType {
 struct IocpEngine {
     const IocpEngineType *typePtr;
     IocpEngineCounts counts;
+    int attending;		/* Not yet readable: what attendProc was given. 0: it is, or there
+				 * is no such descriptor. */
 };
 
 /* Owner-thread increment that other threads may read at any time. */

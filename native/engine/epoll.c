@@ -35,6 +35,7 @@
 typedef struct EpollEngine {
     IocpEngine base;
     int epollFd;
+    int attendFd;		/* Registered, with data.ptr NULL; -1: none. */
     IocpOp *firstPtr, *lastPtr;	/* Ops to try. */
     IocpBuf *freePtr;		/* Pool buffers that nobody uses. */
     IocpPool pool;
@@ -65,6 +66,7 @@ EpollOpen(IocpEngine **enginePtrPtr)
 	return -ENOMEM;
     }
     epollPtr->base.typePtr = &iocpEpollEngine;
+    epollPtr->attendFd = -1;
     epollPtr->epollFd = epoll_create1(EPOLL_CLOEXEC);
     if (epollPtr->epollFd < 0) {
 	int result = -errno;
@@ -372,18 +374,40 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 }
 
 /*
+ * EpollPwait --
+ *	epoll_wait with the kernel's own precision. Linux before 5.11 counts in milliseconds.
+ */
+static int
+EpollPwait(EpollEngine *epollPtr, int64_t timeoutNs)
+{
+    struct timespec timeout = {
+	.tv_sec = timeoutNs / 1000000000, .tv_nsec = timeoutNs % 1000000000
+    };
+    int count = epoll_pwait2(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS,
+	    timeoutNs < 0 ? NULL : &timeout, NULL);
+
+    if (count < 0 && errno == ENOSYS) {
+	int64_t ms = (timeoutNs + 999999) / 1000000;
+
+	count = epoll_wait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS,
+		timeoutNs < 0 ? -1 : ms > INT32_MAX ? INT32_MAX : (int)ms);
+    }
+    return count;
+}
+
+/*
  * EpollCollect --
  *	Fetch edges; the ops that waited for them are to be tried again.
  * Results:
  *	0, or -EINTR after a signal.
  */
 static int
-EpollCollect(EpollEngine *epollPtr, int timeoutMs)
+EpollCollect(EpollEngine *epollPtr, int64_t timeoutNs)
 {
     int count;
 
     IOCP_ADD(epollPtr->base.counts.enters, 1);
-    count = epoll_wait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS, timeoutMs);
+    count = EpollPwait(epollPtr, timeoutNs);
     if (count < 0) {
 	return -errno;
     }
@@ -391,6 +415,10 @@ EpollCollect(EpollEngine *epollPtr, int timeoutMs)
 	IocpHandle *handlePtr = epollPtr->events[i].data.ptr;
 	uint32_t events = epollPtr->events[i].events;
 
+	if (handlePtr == NULL) {
+	    epollPtr->base.attending = 0;
+	    continue;
+	}
 	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_READ;
 	    EpollUnpark(epollPtr, &handlePtr->readOpPtr);
@@ -441,7 +469,7 @@ EpollReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 }
 
 static int
-EpollWait(IocpEngine *enginePtr, int timeoutMs)
+EpollWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     EpollEngine *epollPtr = (EpollEngine *)enginePtr;
 
@@ -449,7 +477,28 @@ EpollWait(IocpEngine *enginePtr, int timeoutMs)
 	return 0;
     }
     IOCP_ADD(epollPtr->base.counts.waits, 1);
-    return EpollCollect(epollPtr, timeoutMs);
+    return EpollCollect(epollPtr, timeoutNs);
+}
+
+/*
+ * EpollAttend --
+ *	One report for each call: what is readable must not end waits that are not about it.
+ */
+static void
+EpollAttend(IocpEngine *enginePtr, int fd)
+{
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = NULL};
+
+    if (fd != epollPtr->attendFd && epollPtr->attendFd >= 0) {
+	epoll_ctl(epollPtr->epollFd, EPOLL_CTL_DEL, epollPtr->attendFd, NULL);
+	epollPtr->attendFd = -1;
+    }
+    enginePtr->attending = fd >= 0 && epoll_ctl(epollPtr->epollFd,
+	    epollPtr->attendFd < 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) == 0;
+    if (enginePtr->attending) {
+	epollPtr->attendFd = fd;
+    }
 }
 
 static int
@@ -498,6 +547,7 @@ const IocpEngineType iocpEpollEngine = {
     .sendNowProc = IocpSendNow,
     .reapProc = EpollReap,
     .waitProc = EpollWait,
+    .attendProc = EpollAttend,
     .armProc = EpollArm,
     .notifyFdProc = EpollNotifyFd,
     .notifiedProc = EpollNotified,

@@ -46,11 +46,19 @@ NoneReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 }
 
 static int
-NoneWait(IocpEngine *enginePtr, int timeoutMs)
+NoneWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     (void)enginePtr;
-    poll(NULL, 0, timeoutMs < 0 || timeoutMs > NONE_PAUSE_MS ? NONE_PAUSE_MS : timeoutMs);
+    poll(NULL, 0, timeoutNs < 0 || timeoutNs > NONE_PAUSE_MS * 1000000
+	    ? NONE_PAUSE_MS : (int)(timeoutNs / 1000000));
     return 0;
+}
+
+static void
+NoneAttend(IocpEngine *enginePtr, int fd)
+{
+    (void)enginePtr;
+    (void)fd;
 }
 
 static int
@@ -92,6 +100,7 @@ static const IocpEngineType noneEngine = {
     .sendNowProc = IocpSendNow,
     .reapProc = NoneReap,
     .waitProc = NoneWait,
+    .attendProc = NoneAttend,
     .armProc = NoneArm,
     .notifyFdProc = NoneNotifyFd,
     .notifiedProc = NoneNothing,

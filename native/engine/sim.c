@@ -212,11 +212,24 @@ SimReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 }
 
 static int
-SimWait(IocpEngine *enginePtr, int timeoutMs)
+SimWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    return simPtr->heldCount > 0 ? 0 : iocpEpollEngine.waitProc(simPtr->innerPtr, timeoutMs);
+    int result = iocpEpollEngine.waitProc(simPtr->innerPtr,
+	    simPtr->heldCount > 0 ? 0 : timeoutNs);
+
+    enginePtr->attending = simPtr->innerPtr->attending;
+    return result;
+}
+
+static void
+SimAttend(IocpEngine *enginePtr, int fd)
+{
+    SimEngine *simPtr = (SimEngine *)enginePtr;
+
+    iocpEpollEngine.attendProc(simPtr->innerPtr, fd);
+    enginePtr->attending = simPtr->innerPtr->attending;
 }
 
 static int
@@ -264,6 +277,7 @@ const IocpEngineType iocpSimEngine = {
     .sendNowProc = SimSendNow,
     .reapProc = SimReap,
     .waitProc = SimWait,
+    .attendProc = SimAttend,
     .armProc = SimArm,
     .notifyFdProc = SimNotifyFd,
     .notifiedProc = SimNotified,

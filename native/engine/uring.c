@@ -19,6 +19,7 @@
 
 #include "engine.h"
 #include <liburing.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 
 #define URING_ENTRIES 1024
@@ -36,6 +37,7 @@ typedef struct UringEngine {
     struct io_uring_buf_ring *bufRingPtr;
     IocpPool pool;
     IocpOp *cancelPtr;		/* Cancellations to repeat. */
+    int attendKey;		/* Its address stands for attendProc's descriptor. */
     /*
      * Vectors and headers of ops that are queued but not submitted. The kernel has copied them
      * when it has taken the entry (IORING_FEAT_SUBMIT_STABLE), so each submission starts anew.
@@ -428,6 +430,10 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
     if (opPtr == NULL) {
 	return 0;
     }
+    if (io_uring_cqe_get_data(cqePtr) == &uringPtr->attendKey) {
+	uringPtr->base.attending = 0;
+	return 0;
+    }
     if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
 	    && !(opPtr->engineFlags & URING_OPF_CANCEL) && UringGrowPool(uringPtr)
 	    && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
@@ -486,22 +492,25 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 }
 
 static int
-UringWait(IocpEngine *enginePtr, int timeoutMs)
+UringWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     UringEngine *uringPtr = (UringEngine *)enginePtr;
     struct io_uring *ringPtr = &uringPtr->ring;
     struct io_uring_cqe *cqePtr;
     struct __kernel_timespec timeout = {
-	.tv_sec = timeoutMs / 1000, .tv_nsec = (long long)(timeoutMs % 1000) * 1000000
+	.tv_sec = timeoutNs / 1000000000, .tv_nsec = timeoutNs % 1000000000
     };
     int result;
 
     if (uringPtr->cancelPtr != NULL) {
 	UringRepeatCancels(uringPtr);
     }
+    if (timeoutNs == 0 || io_uring_cq_ready(ringPtr) > 0) {
+	return 0;		/* Reaping asks the kernel, if there is anything to ask. */
+    }
     IOCP_ADD(uringPtr->base.counts.enters, 1);
     IOCP_ADD(uringPtr->base.counts.waits, 1);
-    if (timeoutMs < 0) {
+    if (timeoutNs < 0) {
 	/*
 	 * When it has submitted something, it returns how much, even if a signal ended the wait.
 	 */
@@ -516,6 +525,29 @@ UringWait(IocpEngine *enginePtr, int timeoutMs)
 	uringPtr->vecCount = uringPtr->msgCount = 0;
     }
     return result == -EINTR ? -EINTR : 0;
+}
+
+/*
+ * UringAttend --
+ *	One poll for each time that the descriptor is readable: its entry leaves with the wait.
+ */
+static void
+UringAttend(IocpEngine *enginePtr, int fd)
+{
+    UringEngine *uringPtr = (UringEngine *)enginePtr;
+    struct io_uring_sqe *sqePtr = UringEntry(uringPtr);
+
+    if (sqePtr == NULL) {
+	return;			/* The caller looks by itself, and asks again. */
+    }
+    if (fd < 0) {
+	io_uring_prep_cancel64(sqePtr, (uint64_t)(uintptr_t)&uringPtr->attendKey, 0);
+	io_uring_sqe_set_data(sqePtr, NULL);
+    } else {
+	io_uring_prep_poll_add(sqePtr, fd, POLLIN);
+	io_uring_sqe_set_data(sqePtr, &uringPtr->attendKey);
+	enginePtr->attending = 1;
+    }
 }
 
 static int
@@ -583,6 +615,7 @@ const IocpEngineType iocpUringEngine = {
     .sendNowProc = IocpSendNow,
     .reapProc = UringReap,
     .waitProc = UringWait,
+    .attendProc = UringAttend,
     .armProc = UringArm,
     .notifyFdProc = UringNotifyFd,
     .notifiedProc = UringNotified,
