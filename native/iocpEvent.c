@@ -141,7 +141,8 @@ IocpEventPost(IocpChan *chanPtr)
     if (chanPtr->eventQueued || threadPtr->exiting) {
 	return;
     }
-    if (chanPtr->listenerPtr == NULL && IocpNow() < threadPtr->turnEnd) {
+    if (chanPtr->listenerPtr == NULL && threadPtr->turnEnd != 0
+	    && IocpNow() < threadPtr->turnEnd) {
 	QueueChanEvent(threadPtr, chanPtr);
 	QueueSweep(threadPtr);
     } else {
@@ -291,6 +292,13 @@ SetupProc(void *clientData, int flags)
     }
     IocpThreadSettle(threadPtr);
     threadPtr->turnEnd = 0;
+    if (IocpNotifierHosts()) {
+	IocpEventFlushDirty(threadPtr);
+	if (threadPtr->ready.firstPtr != NULL) {
+	    Tcl_SetMaxBlockTime(&now);
+	}
+	return;
+    }
     do {
 	IocpThreadReap(threadPtr);
     } while (threadPtr->dirty.firstPtr != NULL && ++rounds < SETUP_ROUNDS);
@@ -304,6 +312,8 @@ static void
 CheckProc(void *clientData, int flags)
 {
     IocpThread *threadPtr = clientData;
+    int hosts = IocpNotifierHosts(), sweep;
+    uint64_t now = IocpNow();
     IocpQueue queue;
     IocpChan *chanPtr;
 
@@ -311,18 +321,25 @@ CheckProc(void *clientData, int flags)
 	return;
     }
     IocpThreadSettle(threadPtr);
-    threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
-    threadPtr->turnEnd = IocpNow() + TURN_NS;
+    if (!hosts) {
+	threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
+	threadPtr->turnEnd = now + TURN_NS;
+    }
+    sweep = !hosts || now >= threadPtr->idleDue;
     queue = threadPtr->ready;
     threadPtr->ready = (IocpQueue){NULL, NULL};
     while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, readyLink))) != NULL) {
 	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
 	    QueueChanEvent(threadPtr, chanPtr);
-	    QueueSweep(threadPtr);
+	    if (sweep) {
+		QueueSweep(threadPtr);
+	    }
 	}
 	IocpChanUnref(chanPtr);
     }
-    IocpThreadReap(threadPtr);
+    if (!hosts) {
+	IocpThreadReap(threadPtr);
+    }
 }
 
 static void
@@ -334,13 +351,27 @@ NotifyProc(void *clientData, int mask)
     threadPtr->enginePtr->typePtr->notifiedProc(threadPtr->enginePtr);
 }
 
+/*
+ * IocpEventWatch, IocpEventUnwatch --
+ *	Tcl's own notifier is to watch the engine, if it is that one which runs and there is one.
+ */
 void
-IocpEventSourceWatch(IocpThread *threadPtr)
+IocpEventWatch(IocpThread *threadPtr)
 {
     int fd = threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr);
 
-    if (fd >= 0) {
+    if (fd >= 0 && !IocpNotifierHosts()) {
 	Tcl_CreateFileHandler(fd, TCL_READABLE, NotifyProc, threadPtr);
+    }
+}
+
+void
+IocpEventUnwatch(IocpThread *threadPtr)
+{
+    int fd = threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr);
+
+    if (fd >= 0 && !IocpNotifierHosts()) {
+	Tcl_DeleteFileHandler(fd);
     }
 }
 
@@ -348,7 +379,7 @@ void
 IocpEventSourceNew(IocpThread *threadPtr)
 {
     Tcl_CreateEventSource(SetupProc, CheckProc, threadPtr);
-    IocpEventSourceWatch(threadPtr);
+    IocpEventWatch(threadPtr);
 }
 
 /*
@@ -387,7 +418,7 @@ IsOurEvent(Tcl_Event *eventPtr, void *clientData)
 void
 IocpEventSourceFree(IocpThread *threadPtr)
 {
-    Tcl_DeleteFileHandler(threadPtr->enginePtr->typePtr->notifyFdProc(threadPtr->enginePtr));
+    IocpEventUnwatch(threadPtr);
     Tcl_DeleteEventSource(SetupProc, CheckProc, threadPtr);
     Tcl_DeleteEvents(IsOurEvent, NULL);
 }

@@ -13,6 +13,7 @@ static const struct {
     {"iocp_stats", IocpStatsObjCmd},
     {"::iocp::engine", IocpEngineObjCmd},
     {"::iocp::engines", IocpEnginesObjCmd},
+    {"::iocp::notifier", IocpNotifierObjCmd},
     {"::iocp::stats", IocpStatsDictObjCmd},
 #ifdef IOCP_TESTING
     {"::iocp::test", IocpTestObjCmd},

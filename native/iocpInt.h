@@ -273,6 +273,13 @@ IocpThreadSettle(IocpThread *threadPtr)
     }
 }
 
+/* How a wait of Tcl's event loop on the engine ended. */
+typedef enum IocpHost {
+    IOCP_HOST_NO_ENGINE,	/* The thread has none, so there was no wait. */
+    IOCP_HOST_NOTHING,		/* The other descriptor is not readable. */
+    IOCP_HOST_ATTEND		/* It is. */
+} IocpHost;
+
 /* iocpBuf.c */
 void *IocpAlloc(IocpThread *threadPtr, size_t size);
 void IocpFree(IocpThread *threadPtr, void *memory, size_t size);
@@ -285,6 +292,7 @@ void IocpBufFreeChain(IocpThread *threadPtr, IocpBuf *bufPtr);
 void IocpStatsAddThread(IocpThread *threadPtr);
 void IocpStatsSetEngine(IocpThread *threadPtr, IocpEngine *enginePtr);
 void IocpStatsRemoveThread(IocpThread *threadPtr);
+int IocpThreadCount(void);
 Tcl_ObjCmdProc IocpStatsObjCmd;
 Tcl_ObjCmdProc IocpStatsDictObjCmd;
 
@@ -297,6 +305,9 @@ int IocpThreadIsCurrent(IocpThread *threadPtr);
 int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
 int IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs);
+IocpHost IocpThreadHost(int fd, int64_t timeoutNs);
+void IocpThreadAttend(int fd);
+void IocpThreadUnwatch(void);
 int IocpThreadMayDefer(IocpChan *chanPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
 void IocpThreadLinger(IocpThread *threadPtr);
@@ -307,13 +318,18 @@ void IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr);
 
 /* iocpEvent.c */
 void IocpEventSourceNew(IocpThread *threadPtr);
-void IocpEventSourceWatch(IocpThread *threadPtr);
 void IocpEventSourceFree(IocpThread *threadPtr);
+void IocpEventWatch(IocpThread *threadPtr);
+void IocpEventUnwatch(IocpThread *threadPtr);
 void IocpEventPost(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
 void IocpEventFlushDirty(IocpThread *threadPtr);
 void IocpEventDropQueues(IocpThread *threadPtr);
+
+/* iocpNotify.c */
+int IocpNotifierHosts(void);
+Tcl_ObjCmdProc IocpNotifierObjCmd;
 
 /* iocpChan.c */
 extern const Tcl_ChannelType iocpChannelType;

@@ -44,6 +44,12 @@ typedef pthread_mutex_t IocpMutex;
 #define IocpMutexUnlock(mutexPtr) pthread_mutex_unlock(mutexPtr)
 
 #define IOCP_THREAD_LOCAL _Thread_local
+
+/* A value whose destructor runs when its thread ends, even one that is not Tcl's. */
+typedef pthread_key_t IocpThreadKey;
+#define IocpThreadKeyNew(keyPtr, freeProc) pthread_key_create(keyPtr, freeProc)
+#define IocpThreadKeySet(key, value) pthread_setspecific(key, value)
+
 #define IocpAtFork(childProc) pthread_atfork(NULL, NULL, childProc)
 
 #define IOCP_MS 1000000		/* In nanoseconds. */
@@ -57,6 +63,14 @@ IocpNow(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * IOCP_SECOND + (uint64_t)now.tv_nsec;
+}
+
+static inline void
+IocpSleep(int64_t ns)
+{
+    struct timespec time = {.tv_sec = ns / IOCP_SECOND, .tv_nsec = ns % IOCP_SECOND};
+
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
 /* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */

@@ -31,7 +31,8 @@ EngineIndex(const IocpEngineType *typePtr)
 {
     int index = 0;
 
-    while (iocpEngineTypes[index] != NULL && iocpEngineTypes[index] != typePtr) {
+    while (iocpEngineTypes[index] != NULL && strcmp(iocpEngineTypes[index]->typeName,
+	    typePtr->typeName) != 0) {
 	index++;
     }
     IOCP_ASSERT(index < IOCP_ENGINES_MAX);
@@ -75,6 +76,24 @@ IocpStatsSetEngine(IocpThread *threadPtr, IocpEngine *enginePtr)
     IocpMutexLock(&threadsMutex);
     threadPtr->enginePtr = enginePtr;
     IocpMutexUnlock(&threadsMutex);
+}
+
+/*
+ * IocpThreadCount --
+ *	How many threads use the driver.
+ */
+int
+IocpThreadCount(void)
+{
+    int count = 0;
+
+    IocpMutexLock(&threadsMutex);
+    for (IocpThread *threadPtr = threadsPtr; threadPtr != NULL;
+	    threadPtr = threadPtr->nextThreadPtr) {
+	count++;
+    }
+    IocpMutexUnlock(&threadsMutex);
+    return count;
 }
 
 /*

@@ -62,7 +62,7 @@ IocpThreadForked(IocpThread *threadPtr)
     if (enginePtr == &iocpNoEngine) {
 	return;
     }
-    Tcl_DeleteFileHandler(enginePtr->typePtr->notifyFdProc(enginePtr));
+    IocpEventUnwatch(threadPtr);
     enginePtr->typePtr->forkedProc(enginePtr);
     threadPtr->enginePtr = &iocpNoEngine;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
@@ -93,7 +93,8 @@ OpenEngine(char *reason, size_t size)
 	errno = -result;
 	return NULL;
     }
-    if (typePtr->notifyFdProc(enginePtr) >= IOCP_NOTIFY_FD_END) {
+    if (!IocpNotifierHosts()
+	    && typePtr->notifyFdProc(enginePtr) >= IOCP_NOTIFY_FD_END) {
 	snprintf(reason, size, "no descriptor below %d is left for Tcl's notifier to wait on",
 		IOCP_NOTIFY_FD_END);
 	typePtr->closeProc(enginePtr);
@@ -112,7 +113,7 @@ SetEngine(IocpThread *threadPtr, IocpEngine *enginePtr)
 {
     IocpStatsSetEngine(threadPtr, enginePtr);
     if (!threadPtr->exiting) {
-	IocpEventSourceWatch(threadPtr);
+	IocpEventWatch(threadPtr);
     }
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	IocpChanAttach(chanPtr);
@@ -512,6 +513,51 @@ IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
     }
     IocpThreadReap(threadPtr);
     return result;
+}
+
+/*
+ * IocpThreadHost --
+ *	The engine waits for Tcl's whole event loop: for the thread's channels, and until fd, another
+ *	descriptor, is readable (-1: none), but no longer than timeoutNs.
+ */
+IocpHost
+IocpThreadHost(int fd, int64_t timeoutNs)
+{
+    IocpThread *threadPtr = currentPtr;
+    IocpEngine *enginePtr = threadPtr == NULL ? NULL : threadPtr->enginePtr;
+
+    if (enginePtr == NULL || enginePtr == &iocpNoEngine) {
+	return IOCP_HOST_NO_ENGINE;
+    }
+    if (fd >= 0 && !enginePtr->attending) {
+	enginePtr->typePtr->attendProc(enginePtr, fd);
+    }
+    IocpThreadWait(threadPtr, timeoutNs);
+    return fd >= 0 && !enginePtr->attending ? IOCP_HOST_ATTEND : IOCP_HOST_NOTHING;
+}
+
+/*
+ * IocpThreadAttend --
+ *	The thread's engine, if it has one, is to forget (-1) what it attends to.
+ */
+void
+IocpThreadAttend(int fd)
+{
+    if (currentPtr != NULL) {
+	currentPtr->enginePtr->typePtr->attendProc(currentPtr->enginePtr, fd);
+    }
+}
+
+/*
+ * IocpThreadUnwatch --
+ *	Tcl's own notifier need not watch the thread's engine any more.
+ */
+void
+IocpThreadUnwatch(void)
+{
+    if (currentPtr != NULL) {
+	IocpEventUnwatch(currentPtr);
+    }
 }
 
 /*

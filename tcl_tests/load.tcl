@@ -4,6 +4,7 @@
 # one place that knows where the driver is:
 #
 #   TCLCHAN_LIBDIR     the directory of libiocpsock.so and pkgIndex.tcl; without it, auto_path.
+#   TCLCHAN_NOTIFIER   ring: Tcl's event loop runs on the driver (host mode).
 #   TCLCHAN_TEST_CORE  1: socket2 is the core's own socket. For writing tests, not for running them.
 
 if {[info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"} {
@@ -23,5 +24,8 @@ if {[info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"} 
         }
     } else {
         package require Iocpsock
+    }
+    if {[info exists ::env(TCLCHAN_NOTIFIER)] && $::env(TCLCHAN_NOTIFIER) ne ""} {
+        iocp::notifier $::env(TCLCHAN_NOTIFIER)
     }
 }

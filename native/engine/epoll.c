@@ -15,6 +15,7 @@
  */
 
 #include "engine.h"
+#include "pollset.h"
 #include <sys/epoll.h>
 
 #define EPOLL_EVENTS 256
@@ -374,28 +375,6 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 }
 
 /*
- * EpollPwait --
- *	epoll_wait with the kernel's own precision. Linux before 5.11 counts in milliseconds.
- */
-static int
-EpollPwait(EpollEngine *epollPtr, int64_t timeoutNs)
-{
-    struct timespec timeout = {
-	.tv_sec = timeoutNs / 1000000000, .tv_nsec = timeoutNs % 1000000000
-    };
-    int count = epoll_pwait2(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS,
-	    timeoutNs < 0 ? NULL : &timeout, NULL);
-
-    if (count < 0 && errno == ENOSYS) {
-	int64_t ms = (timeoutNs + 999999) / 1000000;
-
-	count = epoll_wait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS,
-		timeoutNs < 0 ? -1 : ms > INT32_MAX ? INT32_MAX : (int)ms);
-    }
-    return count;
-}
-
-/*
  * EpollCollect --
  *	Fetch edges; the ops that waited for them are to be tried again.
  * Results:
@@ -407,7 +386,7 @@ EpollCollect(EpollEngine *epollPtr, int64_t timeoutNs)
     int count;
 
     IOCP_ADD(epollPtr->base.counts.enters, 1);
-    count = EpollPwait(epollPtr, timeoutNs);
+    count = IocpEpollWait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS, timeoutNs);
     if (count < 0) {
 	return -errno;
     }

@@ -98,9 +98,9 @@ FaultReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 }
 
 static int
-FaultWait(IocpEngine *enginePtr, int timeoutMs)
+FaultWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
-    return faults.realPtr->waitProc(enginePtr, faults.heldCount > 0 ? 0 : timeoutMs);
+    return faults.realPtr->waitProc(enginePtr, faults.heldCount > 0 ? 0 : timeoutNs);
 }
 
 static int

@@ -498,7 +498,7 @@ UringWait(IocpEngine *enginePtr, int64_t timeoutNs)
     struct io_uring *ringPtr = &uringPtr->ring;
     struct io_uring_cqe *cqePtr;
     struct __kernel_timespec timeout = {
-	.tv_sec = timeoutNs / 1000000000, .tv_nsec = timeoutNs % 1000000000
+	.tv_sec = timeoutNs / IOCP_SECOND, .tv_nsec = timeoutNs % IOCP_SECOND
     };
     int result;
 
