@@ -516,8 +516,12 @@ ThreadActionProc(void *instanceData, int action)
     }
 }
 
+/*
+ * CloseProc --
+ *	Close the channel, or one side of it.
+ */
 static int
-CloseProc(void *instanceData, Tcl_Interp *interp)
+CloseProc(void *instanceData, Tcl_Interp *interp, int flags)
 {
     IocpChan *chanPtr = instanceData;
 
@@ -525,22 +529,18 @@ CloseProc(void *instanceData, Tcl_Interp *interp)
     if (chanPtr->threadPtr != NULL) {
 	IocpThreadSettle(chanPtr->threadPtr);
     }
-    if (chanPtr->flags & IOCP_CHANF_DETACHED) {
-	Join(chanPtr);		/* Tcl took it from the thread only to close it. */
-    }
-    return IocpChanClose(chanPtr);
-}
-
-static int
-Close2Proc(void *instanceData, Tcl_Interp *interp, int flags)
-{
-    IocpChan *chanPtr = instanceData;
-
     if ((flags & (TCL_CLOSE_READ | TCL_CLOSE_WRITE)) == 0) {
-	return CloseProc(instanceData, interp);
+	if (chanPtr->flags & IOCP_CHANF_DETACHED) {
+	    Join(chanPtr);	/* Tcl took it from the thread only to close it. */
+	}
+	return IocpChanClose(chanPtr);
     }
-    IocpThreadSettle(chanPtr->threadPtr);
-    if (flags & TCL_CLOSE_READ) {
+
+    /*
+     * At the beginning of a close, Tcl closes the read side, for drivers that need it.
+     */
+
+    if ((flags & TCL_CLOSE_READ) && !(chanPtr->flags & IOCP_CHANF_TCL_CLOSING)) {
 	IocpRecvDiscard(chanPtr);
 	chanPtr->flags |= IOCP_CHANF_EOF;
 	if (chanPtr->state == IOCP_OPEN && shutdown(chanPtr->handle.fd, SHUT_RD) < 0) {
@@ -556,7 +556,7 @@ Close2Proc(void *instanceData, Tcl_Interp *interp, int flags)
 const Tcl_ChannelType iocpChannelType = {
     "iocp",
     TCL_CHANNEL_VERSION_5,
-    CloseProc,
+    TCL_CLOSE2PROC,		/* close: CloseProc does both */
     InputProc,
     OutputProc,
     NULL,			/* seek */
@@ -564,7 +564,7 @@ const Tcl_ChannelType iocpChannelType = {
     IocpGetOption,
     WatchProc,
     GetHandleProc,
-    Close2Proc,
+    CloseProc,
     BlockModeProc,
     NULL,			/* flush */
     NULL,			/* handler */

@@ -23,7 +23,7 @@
 static size_t
 ChunkSize(IocpChan *chanPtr)
 {
-    int size = chanPtr->channel != NULL ? Tcl_GetChannelBufferSize(chanPtr->channel) : 0;
+    Tcl_Size size = chanPtr->channel != NULL ? Tcl_GetChannelBufferSize(chanPtr->channel) : 0;
 
     return size > 0 ? (size_t)size : 4096;
 }

@@ -1,6 +1,13 @@
-# Either name loads the library, which provides both packages.
-if {![package vsatisfies [package provide Tcl] 8.6]} {
+# Either name loads the library, which provides both packages. Each major version of Tcl has its
+# own; that for Tcl 9 may not have been built.
+if {[package vsatisfies [package provide Tcl] 9.0]} {
+    set library [file join $dir libtcl9iocpsock.so]
+} elseif {[package vsatisfies [package provide Tcl] 8.6]} {
+    set library [file join $dir libiocpsock.so]
+} else {
     return
 }
-package ifneeded Iocpsock 3.1 [list load [file join $dir libiocpsock.so] Iocpsock]
-package ifneeded iocpsock 3.1 [list load [file join $dir libiocpsock.so] Iocpsock]
+if {[file exists $library]} {
+    package ifneeded Iocpsock 3.1 [list load $library Iocpsock]
+    package ifneeded iocpsock 3.1 [list load $library Iocpsock]
+}

@@ -7,12 +7,17 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 import tclchan
+from tclchan import _build_config
 
 DIR = tclchan.library_dir()
-LIBRARY = DIR / "libiocpsock.so"
+# For each major version of Tcl that the package was built for.
+NAMES = {"8": "libiocpsock.so", "9": "libtcl9iocpsock.so"}
+LIBRARIES = [DIR / NAMES[tcl[0]] for tcl in _build_config.TCL.split(", ")]
+each_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda path: path.name)
 
 
 def readelf(*args: str) -> str:
@@ -38,11 +43,11 @@ def test_every_file_of_the_package_is_installed() -> None:
         for name in (
             "_build_config.py",
             "include/iocpsock.h",
-            "libiocpsock.so",
             "libiocpsockstub.a",
             "pkgIndex.tcl",
         )
     }
+    built |= {Path(library.name) for library in LIBRARIES}
     installed = {
         Path(*file.parts[1:])
         for file in importlib.metadata.files("tclchan") or ()
@@ -66,8 +71,9 @@ def test_one_version() -> None:
         assert tclchan.__version__ not in (ROOT / file).read_text()
 
 
-def test_the_driver_is_linked_to_no_tcl_and_no_python() -> None:
-    assert needed(LIBRARY) <= {"ld-linux-x86-64", "libc", "liburing"}
+@each_library
+def test_the_driver_is_linked_to_no_tcl_and_no_python(library: Path) -> None:
+    assert needed(library) <= {"ld-linux-x86-64", "libc", "liburing"}
 
 
 def test_the_binding_shares_the_driver() -> None:
@@ -78,8 +84,9 @@ def test_the_binding_shares_the_driver() -> None:
     ]
 
 
-def test_the_driver_exports_its_interface_and_nothing_else() -> None:
-    table = readelf("--dyn-syms", "-W", str(LIBRARY))
+@each_library
+def test_the_driver_exports_its_interface_and_nothing_else(library: Path) -> None:
+    table = readelf("--dyn-syms", "-W", str(library))
     exported = {
         line.split()[7].split("@")[0]
         for line in table.splitlines()

@@ -41,7 +41,7 @@ class Attachment:
 
 
 def library_dir() -> Path:
-    """The directory of ``libiocpsock.so`` and its ``pkgIndex.tcl``, for a tclsh's ``auto_path``."""
+    """The directory with the driver and its ``pkgIndex.tcl``, for the ``auto_path`` of a tclsh."""
     return Path(__file__).parent.resolve()
 
 

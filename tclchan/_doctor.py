@@ -38,7 +38,7 @@ def examine() -> dict[str, Any]:
         "build": {
             "compiler": _build_config.COMPILER,
             "type": _build_config.BUILDTYPE,
-            "Tcl": _build_config.TCL,
+            "for Tcl": _build_config.TCL,
             "liburing": _build_config.LIBURING,
             "sanitizers": _build_config.SANITIZE,
             "testing": _build_config.TESTING,
