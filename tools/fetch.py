@@ -4,7 +4,8 @@
     tools/fetch.py NAME...     prints a directory for each
 
     tcl8.6-source    the sources of the Tcl 8.6 that is installed, for the tests in them
-    tcl9.0           Tcl 9.0 with its headers and Thread; bin/tclsh9.0 runs where it lies
+    tcl9.0           Tcl 9.0, its headers, Thread and tls; bin/tclsh9.0 runs where it lies, and
+                     the files in pkgconfig are about that place
     tcl9.0-source    its sources, or those of a later 9.0 where these are gone
 
 They lie in TCLCHAN_CACHE, or in tclchan below XDG_CACHE_HOME or ~/.cache. What is there is not
@@ -42,10 +43,15 @@ TCLSH = """\
 root={root}
 TCL_LIBRARY=$root/usr/lib/tcl9.0
 TCLLIBPATH="{{$root/usr/lib/tcltk/{triplet}}} $TCLLIBPATH"
-export TCL_LIBRARY TCLLIBPATH
+TCL9_0_TM_PATH=$root/usr/lib/tcl9.0/tcl9
+export TCL_LIBRARY TCLLIBPATH TCL9_0_TM_PATH
 lib=$root/usr/lib/{triplet}
 exec "$lib/{loader}" --argv0 "$0" --library-path "$lib" "$root/usr/bin/tclsh9.0" "$@"
 """
+
+# Its description for compilers names where it lies, and for static linking it asks for other
+# libraries, which are not there.
+PKG_CONFIG = ((r"^(\w+)=/usr", r"\1={root}/usr"), (r"^Requires\.private:.*\n", ""))
 
 
 class FetchError(Exception):
@@ -70,7 +76,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """A word that changes with the recipe, so that an old result is not taken for a new one."""
-        content = repr((self.packages, self.suites, self.source or TCLSH))
+        content = repr((self.packages, self.suites, self.source or (TCLSH, PKG_CONFIG)))
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
@@ -83,8 +89,9 @@ def recipe(name: str) -> Recipe:
         return Recipe((package,), (suites,), unpack_source)
     if name == "tcl9.0-source":
         return Recipe(("tcl9.0",), ("trixie", "testing"), unpack_source)
-    packages = "tcl9.0 libtcl9.0 tcl9.0-dev tcl9.0-thread libtommath1 zlib1g libc6"
-    return Recipe(tuple(packages.split()), ("trixie",), unpack_tcl9)
+    tcl = "tcl9.0 libtcl9.0 tcl9.0-dev tcl9.0-thread tcl-tls"
+    libraries = "libtommath1 libssl3t64 libzstd1 zlib1g libc6"
+    return Recipe((*tcl.split(), *libraries.split()), ("trixie",), unpack_tcl9)
 
 
 def main() -> int:
@@ -265,7 +272,7 @@ def unpack_source(packages: Path, target: Path, _place: Path) -> None:
 
 
 def unpack_tcl9(packages: Path, target: Path, place: Path) -> None:
-    """Unpack programs and libraries, and add a script that runs them from *place*."""
+    """Unpack programs and libraries, and add what makes them usable from *place*."""
     for package in sorted(packages.glob("*.deb")):
         run(["dpkg-deb", "-x", str(package), str(target)])
     (library,) = target.glob("usr/lib/*/libtcl9.0.so")
@@ -275,6 +282,11 @@ def unpack_tcl9(packages: Path, target: Path, place: Path) -> None:
     root = shlex.quote(str(place))
     script.write_text(TCLSH.format(root=root, triplet=library.parent.name, loader=loader.name))
     script.chmod(0o755)
+    text = (library.parent / "pkgconfig/tcl9.0.pc").read_text()
+    for pattern, replacement in PKG_CONFIG:
+        text = re.sub(pattern, replacement.format(root=place), text, flags=re.M)
+    (target / "pkgconfig").mkdir()
+    (target / "pkgconfig/tcl9.0.pc").write_text(text)
 
 
 def output(*command: str) -> str:
