@@ -3,7 +3,7 @@
 # Test files, the child processes and the threads they start all begin with it, so that there is
 # one place that knows where the driver is:
 #
-#   TCLCHAN_LIBDIR     the directory of libiocpsock.so and pkgIndex.tcl; without it, auto_path.
+#   TCLCHAN_LIBDIR     the directory of the libraries and pkgIndex.tcl; without it, auto_path.
 #   TCLCHAN_NOTIFIER   ring: Tcl's event loop runs on the driver (host mode).
 #   TCLCHAN_TEST_CORE  1: socket2 is the core's own socket. For writing tests, not for running them.
 
@@ -13,18 +13,11 @@ if {[info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"} 
     }
 } else {
     if {[info exists ::env(TCLCHAN_LIBDIR)] && $::env(TCLCHAN_LIBDIR) ne ""} {
-        if {[file exists [file join $::env(TCLCHAN_LIBDIR) pkgIndex.tcl]]} {
-            if {$::env(TCLCHAN_LIBDIR) ni $::auto_path} {
-                set ::auto_path [linsert $::auto_path 0 $::env(TCLCHAN_LIBDIR)]
-            }
-            package require Iocpsock
-        } else {
-            # A build directory: the library is there and nothing has been installed yet.
-            load [file join $::env(TCLCHAN_LIBDIR) libiocpsock.so] Iocpsock
+        if {$::env(TCLCHAN_LIBDIR) ni $::auto_path} {
+            set ::auto_path [linsert $::auto_path 0 $::env(TCLCHAN_LIBDIR)]
         }
-    } else {
-        package require Iocpsock
     }
+    package require Iocpsock
     if {[info exists ::env(TCLCHAN_NOTIFIER)] && $::env(TCLCHAN_NOTIFIER) ne ""} {
         iocp::notifier $::env(TCLCHAN_NOTIFIER)
     }
