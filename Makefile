@@ -10,22 +10,25 @@ ARGS ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# What the set-up of the tests fetches: the driver is built for it too from then on.
+export PKG_CONFIG_PATH := $(CURDIR)/build/tcl9/pkgconfig$(PKG_CONFIG_PATH:%=:%)
 
 # Directories too: their time changes when a file goes away.
 sources := $(shell find native tclchan -not -path '*/__pycache__*') \
     LICENSE README.md meson.build meson.options pyproject.toml
 
 .PHONY: serve test sanitize clean
+.NOTPARALLEL:
 
 serve: build/package.stamp build/foreground.so
 	@$(eval -load build/foreground.so)exec tclchan httpd --port $(PORT) \
 	    $(if $(ROOT),--root "$(ROOT)") $(if $(TCLHTTPD),--tclhttpd "$(TCLHTTPD)") \
 	    $(if $(ENGINE),--engine $(ENGINE))
 
-test: build/package.stamp build/test.stamp
+test: build/test.stamp build/package.stamp
 	@exec pytest $(ARGS)
 
-sanitize: build/package.stamp build/test.stamp
+sanitize: build/test.stamp build/package.stamp
 	@tools/sanitize.sh $(ARGS)
 
 clean:
@@ -36,8 +39,9 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 	@tools/setup.sh serve
 	@touch $@
 
-build/test.stamp: build/serve.stamp
+build/test.stamp: build/serve.stamp tools/fetch.py
 	@tools/setup.sh test
+	@rm -f build/package.stamp
 	@touch $@
 
 build/foreground.so: tools/foreground.c build/serve.stamp

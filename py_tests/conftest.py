@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -49,6 +50,34 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     yield info.name
     # What a cycle of references holds would keep the engine for the next test in this thread.
     gc.collect()
+
+
+class Tclsh(NamedTuple):
+    """A Tcl that has nothing to do with Python."""
+
+    version: str
+    path: str
+
+
+def tclsh_of(version: str) -> Tclsh | None:
+    """Find a tclsh, where the system has it or where the set-up has put it."""
+    where = f"{ROOT}/build/tcl9/bin:{os.environ['PATH']}"
+    names = [f"tclsh{version}"] + ["tclsh"] * (version == "8.6")
+    found = (shutil.which(name, path=where) for name in names)
+    return next((Tclsh(version, path) for path in found if path is not None), None)
+
+
+@pytest.fixture(params=["8.6", "9.0"])
+def tclsh(request: pytest.FixtureRequest) -> Tclsh:
+    """Each Tcl that there is a driver for."""
+    version: str = request.param
+    tclsh = tclsh_of(version)
+    if tclsh is None and version == "9.0":
+        pytest.skip("no tclsh9.0: it is not installed, and could not be fetched")
+    assert tclsh is not None, "no tclsh: install the package tcl"
+    built = _build_config.TCL.split(", ")
+    assert any(tcl.startswith(version) for tcl in built), f"the package is built for Tcl {built}"
+    return tclsh
 
 
 @pytest.fixture

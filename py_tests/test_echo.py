@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import socket
 import subprocess
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from conftest import tclsh_of
 from hypothesis import strategies as st
 
 import tclchan
@@ -160,12 +160,12 @@ Child = subprocess.Popen[str]
 @contextmanager
 def child(tmp_path: Path, name: str, script: str, engine: str, blocking: bool) -> Iterator[Child]:
     """Run a Tcl script in a tclsh of its own until the block ends."""
-    tclsh = shutil.which("tclsh8.6") or shutil.which("tclsh")
+    tclsh = tclsh_of("8.6")
     assert tclsh is not None, "no tclsh: install the package tcl"
     path = tmp_path / name
     path.write_text(PROLOGUE + script, encoding="utf-8")
     process = subprocess.Popen(
-        [tclsh, str(path), "blocking" if blocking else "events"],
+        [tclsh.path, str(path), "blocking" if blocking else "events"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from conftest import Tclsh
 
 import tclchan
 
@@ -150,18 +150,16 @@ class Talker:
             self.process.stdout.close()
 
 
-def test_many_connections(tmp_path: Path, engine: str) -> None:
+def test_many_connections(tmp_path: Path, engine: str, tclsh: Tclsh) -> None:
     """2,000 connections, some of them echoing, while files, pipes and programs work."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < LIMIT:
         pytest.skip(f"the hard limit of descriptors is {hard}, and {LIMIT} are needed")
-    tclsh = shutil.which("tclsh8.6") or shutil.which("tclsh")
-    assert tclsh is not None, "no tclsh: install the package tcl"
     script = tmp_path / "server.tcl"
     script.write_text(SERVER, encoding="utf-8")
     environment = {"TCLCHAN_ENGINE": engine, "TCLCHAN_LIBDIR": str(tclchan.library_dir())}
     raise_limit = f'ulimit -n {LIMIT} && exec "$0" "$@"'
-    server = Talker(["sh", "-c", raise_limit, tclsh, str(script)], environment)
+    server = Talker(["sh", "-c", raise_limit, tclsh.path, str(script)], environment)
     clients = None
     try:
         port = server.answer()

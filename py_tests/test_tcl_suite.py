@@ -1,4 +1,4 @@
-"""The driver's own tests, written in Tcl: one pytest test for each .test file and engine.
+"""The driver's own tests, written in Tcl: one pytest test for each .test file, engine and Tcl.
 
 Each runs ``tclsh tcl_tests/all.tcl -file X`` in a process of its own. A test that Tcl skipped must
 say why: the files print ``without CONSTRAINT: REASON`` for every constraint that does not hold.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+from conftest import Tclsh
 
 import tclchan
 
@@ -29,11 +29,8 @@ TOTALS = re.compile(
 SKIPS = re.compile(r"^\t(\d+)\t(.+)$", re.MULTILINE)
 
 
-def run_file(name: str, engine: str) -> tuple[int, str]:
+def run_file(name: str, engine: str, tclsh: Tclsh) -> tuple[int, str]:
     """Run one file on one engine; its exit code and everything it printed."""
-    tclsh = shutil.which("tclsh8.6") or shutil.which("tclsh")
-    if tclsh is None:
-        pytest.fail("no tclsh: install the package tcl")
     environment = {
         **os.environ,
         "TCLCHAN_ENGINE": engine,
@@ -42,7 +39,7 @@ def run_file(name: str, engine: str) -> tuple[int, str]:
     }
     environment.pop("TCLCHAN_TEST_CORE", None)
     with subprocess.Popen(
-        [tclsh, str(TCL_TESTS / "all.tcl"), "-file", name],
+        [tclsh.path, str(TCL_TESTS / "all.tcl"), "-file", name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -67,15 +64,19 @@ def test_there_are_files() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_tcl(name: str, engine: str, record_property: Callable[[str, object], None]) -> None:
+def test_tcl(
+    name: str, engine: str, tclsh: Tclsh, record_property: Callable[[str, object], None]
+) -> None:
     """Every test of the file passes, or is skipped for a reason that is told."""
-    code, output = run_file(name, engine)
+    code, output = run_file(name, engine, tclsh)
     print(output)
     totals = TOTALS.search(output)
     assert code == 0, f"{name} on {engine} ended with {code}"
     assert totals is not None, f"{name} on {engine} printed no totals"
     total, passed, skipped, failed = (int(value) for value in totals.groups())
-    assert f"engine: {engine};" in output
+    assert re.search(
+        rf"^engine: {engine};.*; Tcl {re.escape(tclsh.version)}\.", output, re.MULTILINE
+    )
     assert failed == 0
     assert total == passed + skipped > 0
     explained = 0

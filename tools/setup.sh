@@ -113,3 +113,13 @@ if sys.argv[1] == "test":
     names += project["project"]["optional-dependencies"]["test"]
 print(*names, sep="\n")
 EOF
+
+# Debian 12 has no Tcl 9.
+if [ "$purpose" = test ]; then
+    rm -f build/tcl9
+    if tcl9=$(.venv/bin/python tools/fetch.py tcl9.0); then
+        ln -s "$tcl9" build/tcl9
+    else
+        echo "no tests with Tcl 9 therefore" >&2
+    fi
+fi
