@@ -372,7 +372,8 @@ FetchAlways(Notifier *notifierPtr)
 
 /*
  * Nanoseconds --
- *	A time of Tcl's, by a clock that a host may have slowed down (Tcl_SetTimeProc); -1: for ever.
+ *	A time of Tcl's, by a clock that a host may have slowed down (Tcl_SetTimeProc); -1: for
+ *	ever.
  */
 static int64_t
 Nanoseconds(const Tcl_Time *timePtr)

@@ -275,8 +275,8 @@ static int
 ParseBurst(Tcl_Interp *interp, int argc, const char **argv, IocpSettings *settingsPtr)
 {
     if (argc != 3) {
-	return IocpError(interp, "burst-detection must be followed by an integer for the concurrency"
-		" limit and another integer for the buffer limit count as a list.");
+	return IocpError(interp, "burst-detection must be followed by an integer for the"
+		" concurrency limit and another integer for the buffer limit count as a list.");
     }
     if (Tcl_GetInt(interp, argv[1], &settingsPtr->recvCap) != TCL_OK
 	    || Tcl_GetInt(interp, argv[2], &settingsPtr->recvBufCap) != TCL_OK) {

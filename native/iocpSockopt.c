@@ -185,8 +185,8 @@ IocpSockoptGetProtocol(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr
 }
 
 /*
- * -qos: a dict with the fields of the table that the protocol has. Setting some leaves the others as
- * they are.
+ * -qos: a dict with the fields of the table that the protocol has. Setting some leaves the others
+ * as they are.
  */
 int
 IocpSockoptGetQos(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)

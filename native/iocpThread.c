@@ -517,8 +517,8 @@ IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
 
 /*
  * IocpThreadHost --
- *	The engine waits for Tcl's whole event loop: for the thread's channels, and until fd, another
- *	descriptor, is readable (-1: none), but no longer than timeoutNs.
+ *	The engine waits for Tcl's whole event loop: for the thread's channels, and until fd,
+ *	another descriptor, is readable (-1: none), but no longer than timeoutNs.
  */
 IocpHost
 IocpThreadHost(int fd, int64_t timeoutNs)

@@ -27,12 +27,12 @@ void IocpPollSetFree(IocpPollSet *setPtr);
 int IocpPollSetFd(const IocpPollSet *setPtr);
 				/* Readable when there is something to fetch. */
 int IocpPollSetWatch(IocpPollSet *setPtr, int fd, uint32_t serial, int events);
-				/* Watch a descriptor, level-triggered, for other events than before;
-				 * 0: no more. The serial tells a descriptor from an earlier one of
-				 * the same number. 0 or -errno; -EPERM: it is always ready. */
+				/* Watch a descriptor, level-triggered, for other events than
+				 * before; 0: no more. The serial tells a descriptor from an earlier
+				 * one of the same number. 0 or -errno; -EPERM: always ready. */
 int IocpPollSetFetch(IocpPollSet *setPtr, IocpPolled *polled, int max, int64_t timeoutNs);
-				/* What is ready; after an alert, or at the end of the time (-1: never),
-				 * perhaps nothing. A count or -errno. */
+				/* What is ready; after an alert, or at the end of the time (-1:
+				 * never), perhaps nothing. A count or -errno. */
 void IocpPollSetAlert(IocpPollSet *setPtr);
 				/* Let the next fetch return at once. */
 
