@@ -41,7 +41,7 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 
 build/test.stamp: build/serve.stamp tools/fetch.py
 	@tools/setup.sh test
-	@rm -f build/package.stamp
+	@rm -rf build/package build/package.stamp
 	@touch $@
 
 build/foreground.so: tools/foreground.c build/serve.stamp

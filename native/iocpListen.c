@@ -207,8 +207,8 @@ typedef enum Stage { STAGE_SOCKET, STAGE_BIND, STAGE_LISTEN, STAGE_DONE } Stage;
 
 /*
  * OpenAddress --
- *	A listening socket on one address, with a queue in the kernel. *portPtr is the port that port
- *	0 got for an earlier address, or 0; the first one sets it.
+ *	A listening socket on one address, with a queue in the kernel. *portPtr is the port that
+ *	port 0 got for an earlier address, or 0; the first one sets it.
  * Results:
  *	STAGE_DONE and *fdPtr; or the stage that failed, with errno.
  */
