@@ -329,6 +329,7 @@ void IocpEventDropQueues(IocpThread *threadPtr);
 
 /* iocpNotify.c */
 int IocpNotifierHosts(void);
+void IocpNotifierRest(void);
 Tcl_ObjCmdProc IocpNotifierObjCmd;
 
 /* iocpChan.c */

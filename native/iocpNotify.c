@@ -244,6 +244,29 @@ InitNotifier(void)
     return currentPtr->keyPtr;
 }
 
+/*
+ * IocpNotifierRest --
+ *	Nobody in the thread uses the driver any more: without handlers, its poll set is not needed
+ *	before Tcl's event loop runs here again, if ever.
+ */
+void
+IocpNotifierRest(void)
+{
+    Notifier *notifierPtr = currentPtr;
+    IocpPollSet *setPtr;
+
+    if (notifierPtr != NULL && notifierPtr->handlers.numEntries == 0) {
+	IocpMutexLock(&mutex);
+	setPtr = notifierPtr->setPtr;
+	notifierPtr->setPtr = NULL;
+	notifierPtr->alerted = setPtr != NULL;	/* There may be an alert in it. */
+	IocpMutexUnlock(&mutex);
+	if (setPtr != NULL) {
+	    IocpPollSetFree(setPtr);
+	}
+    }
+}
+
 static FileHandler *
 FindHandler(Notifier *notifierPtr, int fd)
 {

@@ -345,6 +345,9 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
 	Finish(threadPtr);
     }
     IocpThreadRelease(threadPtr);
+    if (currentPtr == NULL) {
+	IocpNotifierRest();
+    }
 }
 
 /*

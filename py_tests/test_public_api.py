@@ -52,8 +52,8 @@ def test_signatures() -> None:
 
     assert names(tclchan.attach) == "(interp: 'HasTk', *, engine: 'str' = 'auto')"
     assert names(tclchan.Interp) == (
-        "(*, engine: 'str' = 'auto', replace_socket: 'bool' = False, "
-        "argv0: 'str' = 'tclchan', argv: 'Sequence[str]' = ())"
+        "(*, engine: 'str' = 'auto', notifier: 'str' = 'auto', "
+        "replace_socket: 'bool' = False, argv0: 'str' = 'tclchan', argv: 'Sequence[str]' = ())"
     )
     assert names(tclchan.stats) == "(engine: 'str | None' = None)"
     for func in (tclchan.engines, tclchan.library_dir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 import threading
 import time
 from _tkinter import TclError, TkappType
@@ -17,6 +18,8 @@ from typing import Protocol
 from ._engines import engines
 from ._ffi import ffi, lib
 from .errors import AttachError, EngineUnavailable
+
+NOTIFIERS = ("auto", "ring", "tcl")
 
 
 class HasTk(Protocol):
@@ -78,6 +81,34 @@ def attach(interp: HasTk, *, engine: str = "auto") -> Attachment:
             raise ValueError(f'unknown engine "{engine}": must be auto, {", ".join(names)}')
         raise EngineUnavailable(engine, f"this thread uses {used} already")
     return Attachment(used, ffi.string(lib.Iocp_Version()).decode())
+
+
+def choose_notifier(tk: TkappType, notifier: str) -> None:
+    """Put Tcl's event loop on the driver, if *notifier* (see `Interp`) means that.
+
+    To be called before anything is given to the event loop.
+    """
+    if notifier not in NOTIFIERS:
+        raise ValueError(f'unknown notifier "{notifier}": must be {", ".join(NOTIFIERS)}')
+    must = notifier == "ring"
+    if notifier == "auto":
+        notifier = os.environ.get("TCLCHAN_NOTIFIER") or ("ring" if _may_host() else "tcl")
+    if notifier == "tcl":
+        return
+    try:
+        tk.call("::iocp::notifier", notifier)
+    except TclError as error:
+        if must:
+            raise AttachError(str(error)) from error
+
+
+def _may_host() -> bool:
+    """Whether no other part of the program is likely to use Tcl's own notifier already."""
+    tkinter = sys.modules.get("tkinter")
+    return (
+        threading.current_thread() is threading.main_thread()
+        and getattr(tkinter, "_default_root", None) is None
+    )
 
 
 def drain(seconds: float) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from . import _doctor, _httpd
-from ._attach import library_dir
+from ._attach import NOTIFIERS, library_dir
 from ._build_config import VERSION
 from ._interp import Interp
 from .errors import ScriptError, TclchanError
@@ -54,9 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         "code is then 128 and the number of the signal.",
     )
     run.add_argument(
-        "--engine", default="auto", help="the engine to use, see doctor (default: %(default)s)"
-    )
-    run.add_argument(
         "--replace-socket",
         action="store_true",
         help="make socket be socket2; the core's is tcl_core_socket then",
@@ -64,6 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("script", metavar="SCRIPT", help='the file, or "-" for standard input')
     run.add_argument("args", metavar="ARG", nargs=argparse.REMAINDER, help="words for its argv")
     run.set_defaults(function=_run_script, raise_limit=True)
+
+    for command in (httpd, run):
+        command.add_argument(
+            "--engine", default="auto", help="the engine to use, see doctor (default: %(default)s)"
+        )
+        command.add_argument(
+            "--notifier",
+            choices=NOTIFIERS,
+            default="auto",
+            help="what Tcl's event loop waits with: the engine (ring), or Tcl's own notifier (tcl);"
+            " auto is the former where possible (default: %(default)s)",
+        )
 
     doctor = commands.add_parser(
         "doctor", help="say which engines can be used here, why not the others, and what to do"
@@ -78,7 +87,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_script(args: argparse.Namespace) -> int:
     with Interp(
-        engine=args.engine, replace_socket=args.replace_socket, argv0=args.script, argv=args.args
+        engine=args.engine,
+        notifier=args.notifier,
+        replace_socket=args.replace_socket,
+        argv0=args.script,
+        argv=args.args,
     ) as interp:
         code = interp.source("/dev/stdin" if args.script == "-" else args.script)
         return code if interp.stopped_by is None else 128 + interp.stopped_by

@@ -160,9 +160,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-dir", metavar="DIR", help="keep the server's logs there (default: no logs are kept)"
     )
     parser.add_argument(
-        "--engine", default="auto", help="auto, io_uring, or epoll (default: %(default)s)"
-    )
-    parser.add_argument(
         "arguments", nargs="*", metavar="-- ARG", help="further arguments of tclhttpd"
     )
 
@@ -173,7 +170,7 @@ def main(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (
-            Interp(engine=args.engine, replace_socket=True) as interp,
+            Interp(engine=args.engine, notifier=args.notifier, replace_socket=True) as interp,
             serving(
                 interp,
                 args.root,

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from ._attach import attach, drain, library_dir
+from ._attach import attach, choose_notifier, drain, library_dir
 from ._ffi import lib
 from ._waker import Waker
 from .errors import AttachError, ScriptError
@@ -131,6 +131,7 @@ class Interp:
         self,
         *,
         engine: str = "auto",
+        notifier: str = "auto",
         replace_socket: bool = False,
         argv0: str = "tclchan",
         argv: Sequence[str] = (),
@@ -139,12 +140,18 @@ class Interp:
 
         Args:
             engine: the name of an engine, or ``"auto"``; see `attach`.
+            notifier: what Tcl's event loop waits with: ``"ring"``, the engine, which is faster and
+                copes with any number of descriptors, or ``"tcl"``, Tcl's own notifier. It is one
+                for the whole process, and is chosen before anything else uses Tcl's event loop.
+                ``"auto"`` is what ``TCLCHAN_NOTIFIER`` says, or else ``"ring"`` where that can be:
+                on the main thread, and before Tk or other threads with Tcl.
             replace_socket: make ``socket`` be ``socket2``; the core's is ``tcl_core_socket`` then.
             argv0: the value of Tcl's ``argv0``.
             argv: the value of Tcl's ``argv``.
 
         Raises:
-            EngineUnavailable, ValueError, AttachError: as `attach` does.
+            EngineUnavailable, ValueError, AttachError: as `attach` does; and ``"ring"`` was asked
+                for too late.
         """
         self.stopped_by: int | None = None
         self._thread = threading.get_ident()
@@ -158,10 +165,17 @@ class Interp:
             None, "tclchan", "Tclchan", False, True, False, False, None
         )
         tk = self._tk
+        try:
+            attach(self, engine=engine)
+            choose_notifier(tk, notifier)
+        except BaseException:
+            # No traceback may keep it alive: it would be freed on whatever thread drops that.
+            self._tk = None
+            del tk
+            raise
         self._waker = Waker(tk, _weakly(self._woken))
         _open_interps.add(self)
         try:
-            attach(self, engine=engine)
             if not lib.TclchanInit(tk.interpaddr()):
                 raise AttachError(f"tclchan is not built for Tcl {tk.eval('info patchlevel')}")
             tk.createcommand("::tclchan::python", _weakly(self._invoke))
@@ -174,7 +188,6 @@ class Interp:
             if replace_socket:
                 tk.call("::tclchan::replace_socket")
         except BaseException:
-            # No traceback may keep it alive: it would be freed on whatever thread drops that.
             del tk
             self.close()
             raise

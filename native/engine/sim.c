@@ -195,6 +195,7 @@ SimReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 	return count;
     }
     fresh = iocpEpollEngine.reapProc(simPtr->innerPtr, completions + count, max - count);
+    enginePtr->attending = simPtr->innerPtr->attending;
     for (int i = count; fresh > 0; fresh--) {
 	/*
 	 * A multishot op's results stay in order: none of them is late.

@@ -1,0 +1,144 @@
+"""Host mode from Python: who gets it, and what Tcl's file handlers do in it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from conftest import Run
+
+import tclchan
+
+WHICH = """
+import tclchan
+with tclchan.Interp({0}) as interp:
+    print(interp.eval("iocp::notifier"))
+"""
+
+
+def which(run_python: Run, before: str = "", words: str = "", notifier: str = "") -> str:
+    """The notifier of an `Interp` that is made in a process of its own."""
+    environment = {**os.environ, "TCLCHAN_NOTIFIER": notifier}
+    done = run_python(before + WHICH.format(words), env=environment)
+    assert done.stderr == ""
+    return str(done.stdout).strip()
+
+
+def test_an_interpreter_is_hosted(run_python: Run) -> None:
+    assert which(run_python) == "ring"
+
+
+def test_it_can_stay_with_tcl(run_python: Run) -> None:
+    assert which(run_python, words='notifier="tcl"') == "tcl"
+    assert which(run_python, notifier="tcl") == "tcl"
+    assert which(run_python, words='notifier="ring"', notifier="tcl") == "ring"
+
+
+def test_it_stays_with_tcl_where_others_use_it(run_python: Run) -> None:
+    root = "import tkinter\ntkinter._default_root = 1\n"
+    assert which(run_python, before=root) == "tcl"
+    other = f"import threading\ncode = '''{WHICH.format('')}'''\n"
+    done = run_python(
+        f"{other}thread = threading.Thread(target=exec, args=(code,))\nthread.start()",
+        env={**os.environ, "TCLCHAN_NOTIFIER": ""},
+    )
+    assert done.stdout == "tcl\n"
+
+
+def test_asking_too_late(run_python: Run) -> None:
+    done = run_python(
+        "import threading, tclchan\n"
+        "with tclchan.Interp(notifier='tcl') as first:\n"
+        "    def other():\n"
+        "        try:\n"
+        "            tclchan.Interp(notifier='ring')\n"
+        "        except tclchan.AttachError as error:\n"
+        "            print(error)\n"
+        "    thread = threading.Thread(target=other)\n"
+        "    thread.start()\n"
+        "    thread.join()\n",
+        env={**os.environ, "TCLCHAN_NOTIFIER": ""},
+    )
+    assert done.stdout.startswith("cannot change the notifier: other threads run already; ")
+    assert done.stderr == ""
+
+
+def test_unknown() -> None:
+    with pytest.raises(ValueError, match='unknown notifier "epoll": must be auto, ring, tcl'):
+        tclchan.Interp(notifier="epoll")
+
+
+def test_the_command_line(cli: Run, tmp_path: os.PathLike[str]) -> None:
+    script = os.path.join(tmp_path, "which.tcl")
+    with open(script, "w", encoding="ascii") as file:
+        file.write("puts [iocp::notifier]")
+    environment = {**os.environ, "TCLCHAN_NOTIFIER": ""}
+    assert cli("run", script, env=environment).stdout == "ring\n"
+    assert cli("run", "--notifier", "tcl", script, env=environment).stdout == "tcl\n"
+
+
+def test_a_descriptor_that_is_closed_before_its_handler_goes(interp: tclchan.Interp) -> None:
+    """A copy of it lives on, so epoll reports it for ever: that must neither spin nor mislead."""
+    if interp.eval("iocp::notifier") != "ring":
+        pytest.skip("the interpreter is in guest mode (TCLCHAN_NOTIFIER)")
+    calls: list[str] = []
+    reader, writer = os.pipe()
+    source, other = os.pipe()
+    copy = os.dup(reader)
+    try:
+        interp.tk.createfilehandler(reader, 2, lambda fd, mask: calls.append("old"))
+        os.write(writer, b"x")
+        os.close(reader)
+        os.dup2(source, reader)  # The number is used again.
+        interp.tk.deletefilehandler(reader)
+        interp.tk.createfilehandler(reader, 2, lambda fd, mask: calls.append("new"))
+        before = time.process_time()
+        interp.eval("after 200 {set done 1}; vwait done")
+        assert time.process_time() - before < 0.15
+        assert calls == []
+        os.write(other, b"y")
+        interp.command("heard", lambda: len(calls) > 0)
+        interp.eval("while {![heard]} {after 1 {set done 1}; vwait done}")
+        assert set(calls) == {"new"}
+        interp.tk.deletefilehandler(reader)
+    finally:
+        for fd in (reader, writer, source, other, copy):
+            os.close(fd)
+
+
+def test_threads_give_back_their_descriptors(engine: str) -> None:
+    def work() -> None:
+        with tclchan.Interp(engine=engine) as interp:
+            interp.eval("after 1 {set done 1}; vwait done")
+
+    tclchan.Interp(engine=engine).close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_forked_child_has_an_event_loop(interp: tclchan.Interp) -> None:
+    reader, writer = os.pipe()
+    interp.eval("lassign [chan pipe] in out; fileevent $in readable {set line [gets $in]}")
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            line = interp.eval("puts $out hello; flush $out; vwait line; set line")
+            os.write(writer, line.encode())
+            interp.eval("after 5 {set done 1}; vwait done")
+            os.write(writer, b" and timers")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(reader, 100) == b"hello and timers"
+    os.close(reader)
+    # The parent's is as it was: it has the line that the child has written and read, or not.
+    interp.eval("puts $out parent; flush $out; vwait line; close $in; close $out")
+    assert interp.eval("set line") == "parent"
