@@ -51,7 +51,7 @@ IocpConnectStart(IocpChan *chanPtr)
  * Attempt --
  *	Try the current pair of addresses.
  * Results:
- *	0: in flight, or about to be. Otherwise the errno that the attempt failed with.
+ *	0: about to be in flight. Otherwise the errno that the attempt failed with.
  */
 static int
 Attempt(IocpChan *chanPtr)
@@ -76,7 +76,7 @@ Attempt(IocpChan *chanPtr)
 	.kind = IOCP_OP_CONNECT, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle,
 	.addrPtr = remotePtr->ai_addr, .addrLen = remotePtr->ai_addrlen
     };
-    IocpConnectStart(chanPtr);
+    IocpEventDirty(chanPtr);
     return 0;
 }
 
