@@ -69,55 +69,173 @@ BindOrder(struct addrinfo *listPtr)
 }
 
 /*
- * IocpAddrResolve --
- *	All addresses of a host (NULL: this host's, to connect to or to bind) for a protocol.
- *	Blocks on DNS. A protocol of either family honours ::tcl::unsupported::socketAF (inet,
- *	inet6), as the core does.
- * Results:
- *	TCL_OK and a list for freeaddrinfo; or TCL_ERROR with a message in interp.
+ * IocpQueryInit --
+ *	Ask for all addresses of a host (NULL: this host's, to connect to or to bind) for a
+ *	protocol. One of either family honours ::tcl::unsupported::socketAF (inet, inet6), as the
+ *	core does.
  */
-int
-IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
-	IocpProtocol protocol, struct addrinfo **listPtrPtr)
+void
+IocpQueryInit(IocpQuery *queryPtr, Tcl_Interp *interp, const char *host, int port, int willBind,
+	IocpProtocol protocol)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = willBind ? AI_PASSIVE : 0};
     const char *family = interp == NULL ? NULL
 	    : Tcl_GetVar2(interp, "::tcl::unsupported::socketAF", NULL, 0);
-    char service[16];
-    Tcl_DString native;
-    int result;
 
+    *queryPtr = (IocpQuery){.flags = willBind ? AI_PASSIVE : 0};
     if (protocol == IOCP_TCP4 || protocol == IOCP_TCP6) {
-	hints.ai_family = protocol == IOCP_TCP4 ? AF_INET : AF_INET6;
+	queryPtr->family = protocol == IOCP_TCP4 ? AF_INET : AF_INET6;
     } else if (family != NULL && strcmp(family, "inet") == 0) {
-	hints.ai_family = AF_INET;
+	queryPtr->family = AF_INET;
     } else if (family != NULL && strcmp(family, "inet6") == 0) {
-	hints.ai_family = AF_INET6;
+	queryPtr->family = AF_INET6;
     }
-    snprintf(service, sizeof(service), "%d", port);
+    snprintf(queryPtr->service, sizeof(queryPtr->service), "%d", port);
     if (host != NULL) {
+	Tcl_DString native;
+
 	host = Tcl_UtfToExternalDString(NULL, host, -1, &native);
+	queryPtr->host = IOCP_OUT_OF_MEMORY() ? NULL : strdup(host);
+	Tcl_DStringFree(&native);
+	if (queryPtr->host == NULL) {
+	    queryPtr->result = EAI_SYSTEM;
+	    queryPtr->error = ENOMEM;
+	    queryPtr->answered = 1;
+	}
+    }
+}
+
+/*
+ * Ask --
+ *	Give the query to the system's resolver, with further flags. Any thread may do this.
+ */
+static int
+Ask(IocpQuery *queryPtr, int flags)
+{
+    struct addrinfo hints = {
+	.ai_socktype = SOCK_STREAM, .ai_family = queryPtr->family,
+	.ai_flags = queryPtr->flags | flags
+    };
+    int result = getaddrinfo(queryPtr->host, queryPtr->service, &hints, &queryPtr->listPtr);
+
+    queryPtr->error = errno;
+    if (result != 0) {
+	queryPtr->listPtr = NULL;
+    } else if (queryPtr->flags & AI_PASSIVE) {
+	queryPtr->listPtr = BindOrder(queryPtr->listPtr);
+    }
+    return result;
+}
+
+/*
+ * IocpQueryTry --
+ *	Answer the query if that takes no time: no name has to be looked up.
+ * Results:
+ *	Whether it is answered now.
+ */
+int
+IocpQueryTry(IocpQuery *queryPtr)
+{
+    if (!queryPtr->answered && !queryPtr->wantName) {
+	queryPtr->result = Ask(queryPtr, AI_NUMERICHOST);
+	queryPtr->answered = queryPtr->host == NULL || queryPtr->result != EAI_NONAME;
+	if (!queryPtr->answered) {
+	    queryPtr->result = 0;
+	}
+    }
+    return queryPtr->answered;
+}
+
+/*
+ * IocpQueryRun --
+ *	Answer the query, however long that takes. Any thread may do this.
+ */
+void
+IocpQueryRun(IocpQuery *queryPtr)
+{
+    char name[NI_MAXHOST];
+
+    if (queryPtr->answered) {
+	return;
+    }
+    queryPtr->answered = 1;
+    if (!queryPtr->wantName) {
+	queryPtr->result = Ask(queryPtr, 0);
+	return;
     }
 
-    result = getaddrinfo(host, service, &hints, listPtrPtr);
-    if (host != NULL) {
-	Tcl_DStringFree(&native);
+    /*
+     * The name of what is an address already, the addresses of what is not.
+     */
+
+    if (Ask(queryPtr, AI_NUMERICHOST) != 0) {
+	queryPtr->result = Ask(queryPtr, 0);
+	return;
     }
-    if (result == EAI_SYSTEM) {
-	IocpOpenError(interp, errno);
-	return TCL_ERROR;
-    }
-    if (result != 0) {
-	if (interp != NULL) {
-	    Tcl_SetObjResult(interp, Tcl_ObjPrintf("couldn't open socket: %s",
-		    gai_strerror(result)));
+    queryPtr->result = getnameinfo(queryPtr->listPtr->ai_addr, queryPtr->listPtr->ai_addrlen, name,
+	    sizeof(name), NULL, 0, NI_NAMEREQD);
+    queryPtr->error = errno;
+    if (queryPtr->result == 0) {
+	queryPtr->name = strdup(name);
+	if (queryPtr->name == NULL) {
+	    queryPtr->result = EAI_SYSTEM;
+	    queryPtr->error = ENOMEM;
 	}
-	return TCL_ERROR;
     }
-    if (willBind) {
-	*listPtrPtr = BindOrder(*listPtrPtr);
+}
+
+void
+IocpQueryFree(IocpQuery *queryPtr)
+{
+    if (queryPtr->listPtr != NULL) {
+	freeaddrinfo(queryPtr->listPtr);
     }
-    return TCL_OK;
+    free(queryPtr->host);
+    free(queryPtr->name);
+    *queryPtr = (IocpQuery){.answered = 1};
+}
+
+/*
+ * IocpQueryOpenError --
+ *	The query has failed: "couldn't open socket: ..." in interp, which may be NULL. As in the
+ *	core, errorCode is NONE, unless the system is to blame.
+ */
+void
+IocpQueryOpenError(Tcl_Interp *interp, const IocpQuery *queryPtr)
+{
+    if (queryPtr->result == EAI_SYSTEM) {
+	IocpOpenError(interp, queryPtr->error);
+    } else if (interp != NULL) {
+	Tcl_SetObjResult(interp, Tcl_ObjPrintf("couldn't open socket: %s",
+		gai_strerror(queryPtr->result)));
+    }
+}
+
+/*
+ * IocpQueryErrorCode --
+ *	The errorCode of a name that could not be looked up.
+ */
+void
+IocpQueryErrorCode(Tcl_DString *dsPtr, int result)
+{
+    static const struct {
+	int result;
+	const char *name;
+    } names[] = {
+	{EAI_AGAIN, "EAI_AGAIN"}, {EAI_BADFLAGS, "EAI_BADFLAGS"}, {EAI_FAIL, "EAI_FAIL"},
+	{EAI_FAMILY, "EAI_FAMILY"}, {EAI_MEMORY, "EAI_MEMORY"}, {EAI_NONAME, "EAI_NONAME"},
+	{EAI_SERVICE, "EAI_SERVICE"}, {EAI_SOCKTYPE, "EAI_SOCKTYPE"},
+    };
+    const char *name = "EAI_OTHER";
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	if (names[i].result == result) {
+	    name = names[i].name;
+	}
+    }
+    Tcl_DStringAppendElement(dsPtr, "IOCP");
+    Tcl_DStringAppendElement(dsPtr, "LOOKUP");
+    Tcl_DStringAppendElement(dsPtr, name);
+    Tcl_DStringAppendElement(dsPtr, gai_strerror(result));
 }
 
 /*

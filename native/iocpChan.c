@@ -427,6 +427,7 @@ Leave(IocpChan *chanPtr)
     IocpThread *threadPtr = chanPtr->threadPtr;
 
     chanPtr->flags |= IOCP_CHANF_DETACHED;
+    IocpConnectLeave(chanPtr);
     CancelAll(chanPtr);
     while (chanPtr->inFlight > 0) {
 	IocpThreadWait(threadPtr, -1);

@@ -12,12 +12,19 @@ typedef struct Request {
     int port, myport;
     int backlog;		/* 0: not given. */
     Tcl_Obj *serverPtr;		/* -server's script, or NULL. */
+    const char *lookup;		/* -lookup's name, or NULL. */
+    Tcl_Obj *commandPtr;	/* -command's script, or NULL. */
     IocpSettings settings;
 } Request;
 
 enum Option {
-    OPT_ASYNC, OPT_BACKLOG, OPT_MYADDR, OPT_MYPORT, OPT_PROTOCOL, OPT_QOS, OPT_REUSEADDR,
-    OPT_REUSEPORT, OPT_SERVER
+    OPT_ASYNC, OPT_BACKLOG, OPT_COMMAND, OPT_LOOKUP, OPT_MYADDR, OPT_MYPORT, OPT_PROTOCOL,
+    OPT_QOS, OPT_REUSEADDR, OPT_REUSEPORT, OPT_SERVER
+};
+
+static const char *const optionNames[] = {
+    "-async", "-backlog", "-command", "-lookup", "-myaddr", "-myport", "-protocol", "-qos",
+    "-reuseaddr", "-reuseport", "-server", NULL
 };
 
 /*
@@ -32,6 +39,7 @@ WrongArgs(Tcl_Interp *interp, Tcl_Obj *const objv[])
 	    " ?-qos settings? host port";
     static const char *const server = "-server command ?-backlog count? ?-myaddr addr?"
 	    " ?-protocol type? ?-qos settings? ?-reuseaddr boolean? ?-reuseport boolean? port";
+    static const char *const lookup = "-lookup name ?-protocol type? ?-command command?";
     const char *message, *first, *last;
     Tcl_Obj *resultPtr;
 
@@ -43,7 +51,8 @@ WrongArgs(Tcl_Interp *interp, Tcl_Obj *const objv[])
     if (first != NULL && last != NULL) {
 	int length = (int)(last - first - 1);
 
-	Tcl_AppendPrintfToObj(resultPtr, " or \"%.*s%s\"", length, first + 1, server);
+	Tcl_AppendPrintfToObj(resultPtr, " or \"%.*s%s\" or \"%.*s%s\"", length, first + 1,
+		server, length, first + 1, lookup);
     }
     Tcl_SetObjResult(interp, resultPtr);
     return TCL_ERROR;
@@ -111,6 +120,12 @@ SetOption(Tcl_Interp *interp, Request *requestPtr, enum Option option, Tcl_Obj *
 	}
 	return requestPtr->backlog > 0 ? TCL_OK
 		: IocpError(interp, "only a positive integer greater than zero is allowed");
+    case OPT_COMMAND:
+	requestPtr->commandPtr = valuePtr;
+	return TCL_OK;
+    case OPT_LOOKUP:
+	requestPtr->lookup = Tcl_GetString(valuePtr);
+	return TCL_OK;
     case OPT_MYADDR:
 	requestPtr->myaddr = Tcl_GetString(valuePtr);
 	return TCL_OK;
@@ -134,17 +149,33 @@ SetOption(Tcl_Interp *interp, Request *requestPtr, enum Option option, Tcl_Obj *
 }
 
 /*
+ * LookupOnly --
+ *	Of the options that are given (bits), the first that a lookup has no use for is an error.
+ */
+static int
+LookupOnly(Tcl_Interp *interp, unsigned given)
+{
+    unsigned wrong = given & ~(1u << OPT_LOOKUP | 1u << OPT_COMMAND | 1u << OPT_PROTOCOL);
+
+    for (int i = 0; optionNames[i] != NULL; i++) {
+	if (wrong & 1u << i) {
+	    Tcl_SetObjResult(interp, Tcl_ObjPrintf("option %s is not valid for lookups",
+		    optionNames[i]));
+	    return TCL_ERROR;
+	}
+    }
+    return TCL_OK;
+}
+
+/*
  * Parse --
  *	The words of a socket2 command.
  */
 static int
 Parse(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *requestPtr)
 {
-    static const char *const optionNames[] = {
-	"-async", "-backlog", "-myaddr", "-myport", "-protocol", "-qos", "-reuseaddr",
-	"-reuseport", "-server", NULL
-    };
     const int64_t *sockopts = requestPtr->settings.sockopts;
+    unsigned given = 0;
     int index, i;
 
     for (i = 1; i < objc && Tcl_GetString(objv[i])[0] == '-'; i++) {
@@ -152,6 +183,7 @@ Parse(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *requestPtr)
 		!= TCL_OK) {
 	    return TCL_ERROR;
 	}
+	given |= 1u << index;
 	requestPtr->async |= index == OPT_ASYNC;
 	if (requestPtr->async && (requestPtr->serverPtr != NULL || index == OPT_SERVER)) {
 	    return IocpError(interp, "cannot set -async option for server sockets");
@@ -167,6 +199,13 @@ Parse(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *requestPtr)
 	if (SetOption(interp, requestPtr, (enum Option)index, objv[i]) != TCL_OK) {
 	    return TCL_ERROR;
 	}
+    }
+    if (requestPtr->lookup != NULL) {
+	return LookupOnly(interp, given) != TCL_OK ? TCL_ERROR
+		: i < objc ? WrongArgs(interp, objv) : TCL_OK;
+    }
+    if (requestPtr->commandPtr != NULL) {
+	return IocpError(interp, "option -command is only valid for lookups");
     }
     if (requestPtr->serverPtr != NULL) {
 	if (requestPtr->myport != 0) {
@@ -203,6 +242,9 @@ IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
     IocpSettingsInit(&request.settings);
     if (Parse(interp, objc, objv, &request) != TCL_OK) {
 	return TCL_ERROR;
+    }
+    if (request.lookup != NULL) {
+	return IocpLookup(interp, request.lookup, request.settings.protocol, request.commandPtr);
     }
     if (request.serverPtr == NULL) {
 	channel = IocpOpenClient(interp, request.port, request.host, request.myaddr,

@@ -2,10 +2,16 @@
  * iocpConnect.c --
  *	Clients: every address of the host is tried with every local address of its family, until
  *	one answers. In the foreground the engine is driven until then; with -async the event loop
- *	does it.
+ *	does it, and a name is looked up by another thread meanwhile.
  */
 
 #include "iocpInt.h"
+
+/*
+ * An engine does not wake for the answer of a resolver: a blocking channel looks for it this often,
+ * the less the longer it takes.
+ */
+#define LOOKUP_MS_MAX 16
 
 void
 IocpConnectFree(IocpChan *chanPtr)
@@ -13,9 +19,11 @@ IocpConnectFree(IocpChan *chanPtr)
     IocpConnect *connectPtr = chanPtr->connectPtr;
 
     if (connectPtr != NULL) {
-	freeaddrinfo(connectPtr->remotePtr);
-	if (connectPtr->localPtr != NULL) {
-	    freeaddrinfo(connectPtr->localPtr);
+	if (connectPtr->resolvePtr != NULL) {
+	    IocpResolveFree(connectPtr->resolvePtr);
+	}
+	for (int i = 0; i < IOCP_QUERIES_MAX; i++) {
+	    IocpQueryFree(&connectPtr->queries[i]);
 	}
 	IocpFree(chanPtr->threadPtr, connectPtr, sizeof(IocpConnect));
 	chanPtr->connectPtr = NULL;
@@ -36,13 +44,13 @@ CloseAttempt(IocpChan *chanPtr)
 
 /*
  * IocpConnectStart --
- *	Submit the attempt, unless it is in flight already.
+ *	Submit the attempt, unless it is in flight already, or has no address yet.
  */
 void
 IocpConnectStart(IocpChan *chanPtr)
 {
     if (chanPtr->state == IOCP_CONNECTING && !chanPtr->connectPtr->op.inFlight
-	    && !(chanPtr->flags & IOCP_CHANF_DETACHED)) {
+	    && chanPtr->connectPtr->resolvePtr == NULL && !(chanPtr->flags & IOCP_CHANF_DETACHED)) {
 	IocpOpSubmit(chanPtr, &chanPtr->connectPtr->op);
     }
 }
@@ -131,6 +139,99 @@ IocpConnectFail(IocpChan *chanPtr, int error)
     IOCP_COUNT(chanPtr->threadPtr, connectErrors, 1);
 }
 
+static void
+Tell(IocpChan *chanPtr)
+{
+    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
+	IocpEventPost(chanPtr);
+    }
+}
+
+/*
+ * FailedQuery --
+ *	The one that has no answer, or NULL.
+ */
+static const IocpQuery *
+FailedQuery(const IocpConnect *connectPtr)
+{
+    for (int i = 0; i < IOCP_QUERIES_MAX; i++) {
+	if (connectPtr->queries[i].result != 0) {
+	    return &connectPtr->queries[i];
+	}
+    }
+    return NULL;
+}
+
+/*
+ * First --
+ *	The queries are answered: try the first addresses.
+ * Results:
+ *	As those of Next.
+ */
+static int
+First(IocpChan *chanPtr)
+{
+    IocpConnect *connectPtr = chanPtr->connectPtr;
+
+    connectPtr->remotePtr = connectPtr->queries[0].listPtr;
+    connectPtr->localPtr = connectPtr->queries[1].listPtr;
+    return Next(chanPtr);
+}
+
+/*
+ * Resolved --
+ *	Called from the event loop, or before that by whoever wants to know how far the channel is:
+ *	if the names are looked up, go on with the addresses. A name without any is an error of the
+ *	connection like others.
+ */
+static void
+Resolved(void *clientData)
+{
+    IocpChan *chanPtr = clientData;
+    IocpConnect *connectPtr = chanPtr->connectPtr;
+    const IocpQuery *queryPtr;
+    int error;
+
+    if (!IocpResolveTake(connectPtr->resolvePtr, connectPtr->queries)) {
+	return;
+    }
+    IocpResolveFree(connectPtr->resolvePtr);
+    connectPtr->resolvePtr = NULL;
+    queryPtr = FailedQuery(connectPtr);
+    if (queryPtr == NULL) {
+	error = First(chanPtr);
+    } else if (queryPtr->result == EAI_SYSTEM) {
+	error = queryPtr->error;
+    } else {
+	chanPtr->lookupError = queryPtr->result;
+	error = EHOSTUNREACH;
+    }
+    if (error != 0) {
+	IocpConnectFail(chanPtr, error);
+	Tell(chanPtr);
+    }
+}
+
+static void
+PollLookup(IocpChan *chanPtr)
+{
+    if (chanPtr->state == IOCP_CONNECTING && chanPtr->connectPtr->resolvePtr != NULL) {
+	Resolved(chanPtr);
+    }
+}
+
+/*
+ * IocpConnectLeave --
+ *	The channel leaves its thread.
+ */
+void
+IocpConnectLeave(IocpChan *chanPtr)
+{
+    if (chanPtr->connectPtr != NULL && chanPtr->connectPtr->resolvePtr != NULL) {
+	IocpResolveLeave(chanPtr->connectPtr->resolvePtr);
+    }
+}
+
 /*
  * IocpConnectDone --
  *	An attempt has an end.
@@ -163,21 +264,25 @@ IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	}
 	IocpConnectFail(chanPtr, error);
     }
-    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
-	IocpEventPost(chanPtr);
-    }
+    Tell(chanPtr);
 }
 
 /*
  * IocpConnectAgain --
  *	The channel has come from another thread, which had to break the attempt off: start it
- *	again.
+ *	again. A lookup has gone on meanwhile.
  */
 void
 IocpConnectAgain(IocpChan *chanPtr)
 {
-    int error = Attempt(chanPtr);
+    int error;
 
+    if (chanPtr->connectPtr->resolvePtr != NULL) {
+	IocpResolveJoin(chanPtr->connectPtr->resolvePtr);
+	PollLookup(chanPtr);
+	return;
+    }
+    error = Attempt(chanPtr);
     if (error != 0) {
 	chanPtr->connectPtr->error = error;
 	error = Next(chanPtr);
@@ -194,31 +299,42 @@ IocpConnectAgain(IocpChan *chanPtr)
  *	the event loop).
  * Results:
  *	0 if it is open; -1 and *errorCodePtr otherwise: EAGAIN, EINTR after a signal, or ENOTCONN
- *	when the attempt has failed.
+ *	when the attempt has failed, or is the parent's of a forked process.
  */
 int
 IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
-    int wait = errorCodePtr != NULL && !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
+    int wait = errorCodePtr != NULL && !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
+	    && !threadPtr->forked;
+    int lookupMs = 1;
     uint64_t end = threadPtr->exiting
 	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
 
+    PollLookup(chanPtr);
     if (chanPtr->state == IOCP_CONNECTING && !wait && !IocpThreadMayDefer(chanPtr)) {
 	IocpThreadReap(threadPtr);
     }
     while (chanPtr->state == IOCP_CONNECTING && wait && IocpNow() < end) {
-	if (IocpThreadWait(threadPtr, threadPtr->exiting ? IOCP_EXIT_WAIT : -1) == -EINTR
+	int64_t timeoutNs = threadPtr->exiting ? IOCP_EXIT_WAIT : -1;
+
+	if (chanPtr->connectPtr->resolvePtr != NULL) {
+	    timeoutNs = lookupMs * (int64_t)IOCP_MS;
+	    lookupMs = lookupMs < LOOKUP_MS_MAX ? 2 * lookupMs : LOOKUP_MS_MAX;
+	}
+	if (IocpThreadWait(threadPtr, timeoutNs) == -EINTR
 		&& chanPtr->state == IOCP_CONNECTING) {
 	    *errorCodePtr = EINTR;
 	    return -1;
 	}
+	PollLookup(chanPtr);
     }
     if (chanPtr->state == IOCP_OPEN) {
 	return 0;
     }
     if (errorCodePtr != NULL) {
-	*errorCodePtr = chanPtr->state == IOCP_CONNECTING ? EAGAIN : ENOTCONN;
+	*errorCodePtr = chanPtr->state == IOCP_CONNECTING && !threadPtr->forked
+		? EAGAIN : ENOTCONN;
     }
     return -1;
 }
@@ -238,10 +354,9 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
     IocpProtocol protocol = settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP;
-    struct addrinfo *remotePtr = NULL, *localPtr = NULL;
     IocpConnect *connectPtr;
     IocpChan *chanPtr;
-    int error;
+    int count = myaddr != NULL || myport != 0 ? 2 : 1, asked = 0, error = 0;
 
     if (threadPtr == NULL) {
 	if (interp != NULL) {
@@ -249,37 +364,49 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
 	}
 	return NULL;
     }
-    if (IocpAddrResolve(interp, host, port, 0, protocol, &remotePtr) != TCL_OK) {
-	return NULL;
-    }
-    if ((myaddr != NULL || myport != 0)
-	    && IocpAddrResolve(interp, myaddr, myport, 1, protocol, &localPtr) != TCL_OK) {
-	freeaddrinfo(remotePtr);
-	return NULL;
-    }
     chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_CONNECTING);
     connectPtr = chanPtr == NULL ? NULL : IocpAlloc(threadPtr, sizeof(IocpConnect));
     if (connectPtr == NULL) {
-	freeaddrinfo(remotePtr);
-	if (localPtr != NULL) {
-	    freeaddrinfo(localPtr);
-	}
 	if (chanPtr != NULL) {
 	    IocpChanClose(chanPtr);
 	}
 	IocpOpenError(interp, ENOMEM);
 	return NULL;
     }
-    connectPtr->remotePtr = remotePtr;
-    connectPtr->localPtr = localPtr;
     connectPtr->error = EHOSTUNREACH;
     chanPtr->connectPtr = connectPtr;
     if (settingsPtr != NULL) {
 	chanPtr->settings = *settingsPtr;
     }
-    error = Next(chanPtr);
-    if (error != 0) {
-	IocpConnectFail(chanPtr, error);
+
+    /*
+     * What needs no lookup is known at once, and so are its errors. Without memory for another
+     * thread to look a name up, it is done here.
+     */
+
+    IocpQueryInit(&connectPtr->queries[0], interp, host, port, 0, protocol);
+    if (count > 1) {
+	IocpQueryInit(&connectPtr->queries[1], interp, myaddr, myport, 1, protocol);
+    }
+    for (int i = 0; i < count; i++) {
+	asked |= async && !IocpQueryTry(&connectPtr->queries[i]);
+    }
+    if (asked && FailedQuery(connectPtr) == NULL) {
+	connectPtr->resolvePtr = IocpResolveStart(connectPtr->queries, count, Resolved, chanPtr);
+    }
+    if (connectPtr->resolvePtr == NULL) {
+	for (int i = 0; i < count; i++) {
+	    IocpQueryRun(&connectPtr->queries[i]);
+	}
+	if (FailedQuery(connectPtr) != NULL) {
+	    IocpQueryOpenError(interp, FailedQuery(connectPtr));
+	    IocpChanClose(chanPtr);
+	    return NULL;
+	}
+	error = First(chanPtr);
+	if (error != 0) {
+	    IocpConnectFail(chanPtr, error);
+	}
     }
     if (async) {
 	IocpConnectWait(chanPtr, NULL);

@@ -4,7 +4,8 @@
  *
  * Threads: a channel, its ops and its thread's IocpThread are used by one thread only, the one
  * whose Tcl notifier serves the channel. Nothing here is locked. What crosses threads is the
- * counters (relaxed atomics) and the list of threads (a mutex, iocpStats.c).
+ * counters (relaxed atomics), the list of threads (a mutex, iocpStats.c), and the names that are
+ * looked up (a mutex, iocpResolve.c).
  */
 
 #ifndef IOCP_INT_H
@@ -122,7 +123,8 @@ struct IocpThread {
  * IocpChan.state of a connection, and the procedure that makes each move:
  *
  *	CONNECTING -> OPEN	IocpConnectDone
- *	CONNECTING -> FAILED	IocpConnectDone, when no address is left
+ *	CONNECTING -> FAILED	IocpConnectDone, when no address is left; Resolved in
+ *				iocpConnect.c, when there is none
  *	any -> CLOSING		IocpChanClose; Tcl knows the channel no longer
  *	CLOSING -> CLOSED	IocpChanTryFinish: no op in flight and nothing left to send
  *
@@ -187,8 +189,35 @@ typedef struct IocpSettings {
     int64_t sockopts[IOCP_SO_COUNT];	/* -1: whatever the kernel's default is. */
 } IocpSettings;
 
-/* An open client's way through its addresses; freed when the connection is made or has failed. */
+/*
+ * A name to look up, and the answer (iocpAddr.c). Nothing of it is Tcl's: a resolver thread may
+ * have it.
+ */
+typedef struct IocpQuery {
+    char *host;			/* NULL: this machine. */
+    char service[16];		/* A port number. */
+    int family;			/* AF_UNSPEC: either. */
+    int flags;			/* AI_PASSIVE to bind. */
+    int wantName;		/* Of an address, the name is wanted. */
+    int answered;
+    int result;			/* 0 or EAI_*. */
+    int error;			/* errno of EAI_SYSTEM. */
+    struct addrinfo *listPtr;
+    char *name;			/* With wantName, of an address. */
+} IocpQuery;
+
+typedef struct IocpResolve IocpResolve;	/* iocpResolve.c */
+typedef void IocpResolvedProc(void *clientData);
+
+#define IOCP_QUERIES_MAX 2
+
+/*
+ * An open client's way through its addresses; freed when the connection is made or has failed. The
+ * addresses are those of queries, which are answered first (resolvePtr).
+ */
 typedef struct IocpConnect {
+    IocpResolve *resolvePtr;	/* The names are being looked up; NULL: that is done. */
+    IocpQuery queries[IOCP_QUERIES_MAX];	/* Remote, local. */
     struct addrinfo *remotePtr, *remoteNextPtr;
     struct addrinfo *localPtr, *localNextPtr;	/* NULL: the kernel chooses. */
     int error;			/* errno of the last attempt. */
@@ -215,6 +244,7 @@ struct IocpChan {
     int inFlight;		/* Ops of it in flight. */
     int waits;			/* Nothing is submitted before the retry timer has run. */
     int error;			/* Last errno of the connection, for -errorcode. */
+    int lookupError;		/* EAI_* of a host that could not be looked up, or 0. */
     int errorUnread;		/* ... and -error has not told it yet. */
     uint64_t lingerEnd;		/* When a CLOSING channel gives up. */
     IocpSettings settings;
@@ -366,6 +396,7 @@ Tcl_Channel IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const
 int IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr);
 void IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpConnectStart(IocpChan *chanPtr);
+void IocpConnectLeave(IocpChan *chanPtr);
 void IocpConnectAgain(IocpChan *chanPtr);
 void IocpConnectFail(IocpChan *chanPtr, int error);
 void IocpConnectFree(IocpChan *chanPtr);
@@ -387,12 +418,30 @@ int IocpAcceptTakeOn(IocpAcceptScript *acceptPtr, IocpChan *chanPtr);
 Tcl_TcpAcceptProc IocpAcceptProc;
 
 /* iocpAddr.c */
-int IocpAddrResolve(Tcl_Interp *interp, const char *host, int port, int willBind,
-	IocpProtocol protocol, struct addrinfo **listPtrPtr);
+void IocpQueryInit(IocpQuery *queryPtr, Tcl_Interp *interp, const char *host, int port,
+	int willBind, IocpProtocol protocol);
+int IocpQueryTry(IocpQuery *queryPtr);
+void IocpQueryRun(IocpQuery *queryPtr);
+void IocpQueryFree(IocpQuery *queryPtr);
+void IocpQueryOpenError(Tcl_Interp *interp, const IocpQuery *queryPtr);
+void IocpQueryErrorCode(Tcl_DString *dsPtr, int result);
 int IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr);
 void IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrPtr,
 	socklen_t length);
 void IocpOpenError(Tcl_Interp *interp, int error);
+
+/* iocpResolve.c */
+IocpResolve *IocpResolveStart(IocpQuery *queries, int count, IocpResolvedProc *doneProc,
+	void *clientData);
+int IocpResolveTake(IocpResolve *resolvePtr, IocpQuery *queries);
+void IocpResolveLeave(IocpResolve *resolvePtr);
+void IocpResolveJoin(IocpResolve *resolvePtr);
+void IocpResolveFree(IocpResolve *resolvePtr);
+void IocpResolveThreadEnds(void);
+void IocpResolveForked(void);
+
+/* iocpLookup.c */
+int IocpLookup(Tcl_Interp *interp, const char *name, IocpProtocol protocol, Tcl_Obj *commandPtr);
 
 /* iocpSocket.c */
 IocpSocket IocpSocketNew(int family, const IocpSettings *settingsPtr);

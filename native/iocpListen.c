@@ -264,7 +264,8 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 {
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
-    struct addrinfo *listPtr;
+    IocpQuery query;
+    struct addrinfo *addrPtr;
     IocpListener *listenerPtr;
     IocpChan *chanPtr;
     Stage farthest = STAGE_SOCKET;
@@ -276,11 +277,15 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	}
 	return NULL;
     }
-    if (IocpAddrResolve(interp, host, port, 1,
-	    settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP, &listPtr) != TCL_OK) {
+    IocpQueryInit(&query, interp, host, port, 1,
+	    settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP);
+    IocpQueryRun(&query);
+    if (query.result != 0) {
+	IocpQueryOpenError(interp, &query);
+	IocpQueryFree(&query);
 	return NULL;
     }
-    for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+    for (addrPtr = query.listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
 	count++;
     }
     chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_LISTENING);
@@ -300,7 +305,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	if (chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
 	    chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] = 1;
 	}
-	for (struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+	for (addrPtr = query.listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
 	    IocpAcceptor *acceptorPtr = &listenerPtr->acceptors[listenerPtr->acceptorCount];
 	    Stage stage = OpenAddress(addrPtr, &chanPtr->settings,
 		    backlog > 0 ? backlog : SOMAXCONN, &port, &acceptorPtr->handle.fd);
@@ -329,7 +334,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	    }
 	}
     }
-    freeaddrinfo(listPtr);
+    IocpQueryFree(&query);
     if (listenerPtr == NULL || listenerPtr->acceptorCount == 0 || refused) {
 	if (chanPtr != NULL) {
 	    IocpChanClose(chanPtr);

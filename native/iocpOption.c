@@ -147,8 +147,12 @@ GetError(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 	return TCL_OK;
     }
     if (chanPtr->errorUnread) {
-	error = chanPtr->error;
 	chanPtr->errorUnread = 0;
+	if (chanPtr->lookupError != 0) {
+	    Tcl_DStringAppend(dsPtr, gai_strerror(chanPtr->lookupError), -1);
+	    return TCL_OK;
+	}
+	error = chanPtr->error;
     } else if (getsockopt(IocpSocketAt(chanPtr, 0), SOL_SOCKET, SO_ERROR, &error, &length) == 0
 	    && error != 0) {
 	chanPtr->error = error;
@@ -160,13 +164,19 @@ GetError(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 }
 
 /*
- * -errorcode: the last error as errorCode has it, {POSIX NAME message}; stays. Empty without one.
+ * -errorcode: the last error as errorCode has it, {POSIX NAME message}, or that of a host that
+ * could not be looked up; stays. Empty without one.
  */
 static int
 GetErrorcode(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    if (chanPtr->error != 0 && chanPtr->state != IOCP_CONNECTING) {
+    if (chanPtr->state == IOCP_CONNECTING) {
+	return TCL_OK;
+    }
+    if (chanPtr->lookupError != 0) {
+	IocpQueryErrorCode(dsPtr, chanPtr->lookupError);
+    } else if (chanPtr->error != 0) {
 	Tcl_SetErrno(chanPtr->error);
 	Tcl_DStringAppendElement(dsPtr, "POSIX");
 	Tcl_DStringAppendElement(dsPtr, Tcl_ErrnoId());

@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -54,6 +55,32 @@ typedef pthread_key_t IocpThreadKey;
 
 #define IOCP_MS 1000000		/* In nanoseconds. */
 #define IOCP_SECOND 1000000000
+
+/*
+ * Start a thread that nobody joins and that no signal goes to: a host's handlers are to interrupt
+ * the thread that waits. Returns 0 or an errno.
+ */
+static inline int
+IocpSpawn(void *(*proc)(void *arg), void *arg)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, before;
+    int error = pthread_attr_init(&attr);
+
+    if (error == 0) {
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&thread, &attr, proc, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attr);
+    }
+    return error;
+}
+
+/* What tools show of the calling thread; at most 15 characters. */
+#define IocpNameThread(name) pthread_setname_np(pthread_self(), name)
 
 /* Monotonic time in nanoseconds. */
 static inline uint64_t

@@ -47,6 +47,7 @@ ForkedChild(void)
 	currentPtr->toldPtr = NULL;
 	currentPtr = NULL;
     }
+    IocpResolveForked();
 }
 
 /*
@@ -314,6 +315,7 @@ ThreadExit(void *clientData)
     IocpThreadSettle(threadPtr);
     threadPtr->exiting = 1;
     Disconnect(threadPtr);
+    IocpResolveThreadEnds();
     for (; threadPtr->toldPtr != NULL; threadPtr->toldPtr = threadPtr->toldPtr->outerPtr) {
 	if (threadPtr->toldPtr->chanPtr != NULL) {
 	    IocpChanUnref(threadPtr->toldPtr->chanPtr);

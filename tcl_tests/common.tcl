@@ -320,6 +320,20 @@ proc cpuMs {} {
     return [expr {([lindex $fields 12] + [lindex $fields 13]) * 10}]
 }
 
+# resolvers --
+#	How many threads of this process look names up.
+proc resolvers {} {
+    set count 0
+    foreach name [glob -nocomplain /proc/self/task/*/comm] {
+        # A thread that has ended meanwhile is none.
+        if {![catch {open $name} file]} {
+            catch {incr count [expr {[gets $file] eq "iocp-resolver"}]}
+            close $file
+        }
+    }
+    return $count
+}
+
 # stat NAME --
 #	One counter of iocp::stats.
 proc stat {name} {
