@@ -100,6 +100,21 @@ IocpSleep(int64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
+/* Whether a signal may have a handler after which a system call is not to go on by itself. */
+static inline int
+IocpHandlersInterrupt(void)
+{
+    struct sigaction action;
+
+    for (int number = 1; number < NSIG; number++) {
+	if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL
+		&& action.sa_handler != SIG_IGN && !(action.sa_flags & SA_RESTART)) {
+	    return 1;
+	}
+    }
+    return 0;
+}
+
 /* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */
 #define IOCP_NOTIFY_FD_END FD_SETSIZE
 

@@ -135,7 +135,8 @@ typedef struct IocpEngineType {
 				 * block. Returns how many. */
     int (*waitProc)(IocpEngine *enginePtr, int64_t timeoutNs);
 				/* The same, but block until something can be reaped. -1: for ever.
-				 * May return early: 0, or -EINTR after a signal. */
+				 * May return early: 0, or -EINTR after a signal, or
+				 * when the process was stopped and goes on. */
     void (*attendProc)(IocpEngine *enginePtr, int fd);
 				/* Let waitProc return, once, when fd is readable too; see
 				 * IocpEngine.attending. -1: forget it, it is about to be closed. */
