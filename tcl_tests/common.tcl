@@ -23,7 +23,8 @@ namespace eval tt {
     variable isCore [expr {
         [info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"
     }]
-    variable deadlineMs 10000
+    variable soak [expr {[info exists ::env(TCLCHAN_SOAK)] && $::env(TCLCHAN_SOAK) eq "1"}]
+    variable deadlineMs [expr {$soak ? 600000 : 10000}]
     variable python python3
     if {[info exists ::env(TCLCHAN_PYTHON)]} {
         set python $::env(TCLCHAN_PYTHON)
@@ -124,6 +125,13 @@ proc tt::constraints {} {
 proc test {args} {
     set ::tt::globals [info globals]
     uplevel 1 [list ::tcltest::test {*}$args]
+}
+
+# often SHORT LONG --
+#	How many times to repeat what goes wrong once in a long while: SHORT in every run of the
+#	tests, LONG in `make soak` (TCLCHAN_SOAK=1).
+proc often {short long} {
+    return [expr {$::tt::soak ? $long : $short}]
 }
 
 # waitFor CONDITION ?MS? --
@@ -418,18 +426,30 @@ proc runChild {script {arguments {}} {prefix {}}} {
     return $output
 }
 
-# withHosts LINES SCRIPT ?ARGUMENTS? --
+# withFiles {NAME CONTENT ...} SCRIPT ?ARGUMENT ...? --
+#	The same for a child in whose eyes these files of the system have another content. They must
+#	exist; needs the constraint hosts.
+proc withFiles {files script args} {
+    set mounts {}
+    set temporary {}
+    foreach {name content} $files {
+        set out [file tempfile file]
+        puts $out $content
+        close $out
+        lappend temporary $file
+        append mounts "mount --bind $file $name && "
+    }
+    try {
+        return [runChild $script $args [list unshare -m -r sh -c "${mounts}exec \"\$0\" \"\$@\""]]
+    } finally {
+        file delete {*}$temporary
+    }
+}
+
+# withHosts LINES SCRIPT ?ARGUMENT ...? --
 #	The same for a child that has these lines for a hosts file.
 proc withHosts {lines script args} {
-    set out [file tempfile hosts]
-    puts $out [join $lines \n]
-    close $out
-    try {
-        return [runChild $script $args [list unshare -m -r sh -c \
-            {mount --bind "$0" /etc/hosts && exec "$@"} $hosts]]
-    } finally {
-        file delete $hosts
-    }
+    return [withFiles [list /etc/hosts [join $lines \n]] $script {*}$args]
 }
 
 # Tidying up -----------------------------------------------------------------------------------
@@ -449,6 +469,10 @@ proc bgerrors {} {
 }
 
 proc tidy {} {
+    if {[::tcltest::testConstraint testing]} {
+        iocp::test fault
+        iocp::test alloc
+    }
     foreach id [after info] {
         after cancel $id
     }
