@@ -114,7 +114,7 @@ if sys.argv[1] == "test":
 print(*names, sep="\n")
 EOF
 
-# Debian 12 has no Tcl 9.
+# Tcl 9, which Debian 12 has not, and the test suites of Tcl's core, which are in no package.
 if [ "$purpose" = test ]; then
     rm -f build/tcl9
     if tcl9=$(.venv/bin/python tools/fetch.py tcl9.0); then
@@ -122,4 +122,6 @@ if [ "$purpose" = test ]; then
     else
         echo "no tests with Tcl 9 therefore" >&2
     fi
+    .venv/bin/python tools/fetch.py tcl8.6-source >/dev/null ||
+        echo "the test suites of Tcl's core are left out therefore" >&2
 fi

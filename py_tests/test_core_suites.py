@@ -1,0 +1,199 @@
+"""The test suites of Tcl's core pass with `socket2` in place of `socket`, as they do without.
+
+What fails for a good reason is listed in tcl_tests/core/differences.toml, and nothing else.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coresuites import (
+    FAILED,
+    PASSED,
+    SKIPPED,
+    Difference,
+    Outcome,
+    Run,
+    Suites,
+    all_differences,
+    complaints,
+    differences,
+    environment,
+    shell,
+)
+
+# The longest first. The tests of httpPipeline.test need a server of their authors.
+FILES = (
+    "io.test",
+    "chanio.test",
+    "socket.test",
+    "http11.test",
+    "ioCmd.test",
+    "zlib.test",
+    "http.test",
+)
+HOSTS = [("8.6", "tclsh"), ("8.6", "python")]
+
+
+def runs_of(params: dict[str, Any]) -> list[Run]:
+    """Return the runs that a test with these parameters compares: the core's, and its own."""
+    (tcl, host), info = params["host"], params["engine"]
+    engines = (None, info.name) if info.usable else ()
+    return [Run(tcl, host, params["file"], engine) for engine in engines]
+
+
+@pytest.fixture(scope="session")
+def suites(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Suites]:
+    suites = Suites(tmp_path_factory.mktemp("core"))
+    runs = [
+        run
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.function is test_core_suite
+        for run in runs_of(item.callspec.params)
+    ]
+    suites.start(sorted(runs, key=lambda run: FILES.index(run.file)))
+    yield suites
+    suites.close()
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("host", HOSTS, ids="-".join)
+def test_core_suite(
+    suites: Suites,
+    host: tuple[str, str],
+    file: str,
+    engine: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Every test that passes with the core's socket passes, but for the differences listed."""
+    core = suites.outcome(Run(*host, file, None))
+    assert core.complete, f"{file} does not run with the core's socket:\n{core.output}"
+    passed = sum(end == PASSED for end in core.ends.values())
+    assert passed > 0
+    ours = suites.outcome(Run(*host, file, engine))
+    print(ours.output)
+    assert ours.complete, f"{file} did not run to its end, or lost count"
+    found = complaints(core, ours, differences(host[0], file))
+    assert not found, "\n".join(found)
+    record_property("passed", passed)
+
+
+@pytest.mark.parametrize("host", HOSTS, ids="-".join)
+def test_every_interpreter_has_the_driver(
+    host: tuple[str, str], engine: str, tmp_path: Path
+) -> None:
+    """The suites would pass without it: main programs, children, threads and interpreters do."""
+    run = Run(*host, "who.tcl", engine)
+    script = tmp_path / run.file
+    script.write_text(WHO)
+    program = shell(run, tmp_path)
+    done = subprocess.run(
+        [program, str(script), "main"],
+        env=environment(run),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    where = ["main", "file", "commands", "interp", "thread"]
+    assert done.stdout.splitlines() == [f"{name} iocp {engine}" for name in where]
+    core = subprocess.run(
+        [shell(run._replace(engine=None), tmp_path), str(script), "file"],
+        env=environment(run._replace(engine=None)),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert core.stdout == "file sock none\n"
+
+
+WHO = """
+proc who where {
+    set listener [socket -server none -myaddr 127.0.0.1 0]
+    regexp {^[a-z]+} $listener type
+    set result "$where $type [expr {$type eq {iocp} ? [iocp::engine] : {none}}]"
+    close $listener
+    return $result
+}
+set who [list proc who where [info body who]]
+set where [lindex $argv 0]
+puts [who $where]
+if {$where ne "main"} {
+    exit
+}
+set script [file normalize [info script]]
+puts [exec [info nameofexecutable] $script file]
+puts [exec [info nameofexecutable] << "$who; puts \\[who commands\\]"]
+interp create child
+puts [child eval "$who; who interp"]
+package require Thread
+puts [thread::send [thread::create] "$who; who thread"]
+"""
+
+
+def outcome(*ends: str) -> Outcome:
+    """Make the outcome of a run, in which the test a-1 ended with the first of *ends*."""
+    reports = {
+        PASSED: "++++ {name} PASSED\n",
+        SKIPPED: "++++ {name} SKIPPED: reason\n",
+        FAILED: "==== {name} does it FAILED\n---- Result was:\niocp1 (a)\n"
+        "---- Result should have been (exact matching):\nsock1 (a)\n==== {name} FAILED\n\n",
+    }
+    lines = [reports[end].format(name=f"a-{number}") for number, end in enumerate(ends, 1)]
+    total = len(ends)
+    return Outcome(0, "".join(lines) + f"a.test:\tTotal\t{total}\tPassed\t0\tSkipped\t0\n")
+
+
+def test_outcomes_are_read() -> None:
+    run = outcome(PASSED, SKIPPED, FAILED)
+    assert run.complete
+    assert run.ends == {"a-1": PASSED, "a-2": SKIPPED, "a-3": FAILED}
+    assert run.results == {"a-3": "iocp1 (a)"}
+    assert not Outcome(1, run.output).complete
+    assert not Outcome(0, run.output.replace("Total\t3", "Total\t4")).complete
+    assert not Outcome(0, run.output.partition("a.test:")[0]).complete
+    assert not Outcome(0, "").complete
+    twice = Outcome(0, run.output.replace("a-2", "a-1"))
+    assert twice.ends == {"a-1": PASSED, "a-1 (2)": SKIPPED, "a-3": FAILED}
+
+
+@pytest.mark.parametrize(
+    ("core", "ours", "result", "complaint"),
+    [
+        (PASSED, PASSED, None, None),
+        (SKIPPED, SKIPPED, None, None),
+        (SKIPPED, FAILED, None, None),
+        (FAILED, FAILED, None, None),
+        (PASSED, FAILED, None, "a-1 failed, with the result: iocp1 (a)"),
+        (PASSED, SKIPPED, None, "a-1 is skipped, and passed with the core's socket"),
+        (PASSED, None, None, "a-1 is missing, and passed with the core's socket"),
+        (PASSED, FAILED, "iocp* (a)", None),
+        (PASSED, FAILED, "iocp2 (a)", "a-1 failed, with the result: iocp1 (a)"),
+        (PASSED, PASSED, "iocp* (a)", "a-1 passes, and is listed as a difference"),
+        (PASSED, SKIPPED, "iocp* (a)", "a-1 is skipped, and passed with the core's socket"),
+        (SKIPPED, SKIPPED, "iocp* (a)", None),
+        (None, None, "iocp* (a)", "a-1 is listed, and there is no such test"),
+    ],
+)
+def test_outcomes_are_compared(
+    core: str | None, ours: str | None, result: str | None, complaint: str | None
+) -> None:
+    listed = {"a-1": Difference("8.6", "a.test", ["a-1"], result, "why")} if result else {}
+    found = complaints(outcome(*filter(None, [core])), outcome(*filter(None, [ours])), listed)
+    assert found == ([complaint] if complaint else [])
+
+
+def test_all_that_is_listed_is_looked_at() -> None:
+    """An entry for a file that no run reads would be there for nothing."""
+    run = {(tcl, file) for tcl, _ in HOSTS for file in FILES}
+    for entry in all_differences():
+        assert (entry.tcl, entry.file) in run
+        assert entry.reason
