@@ -497,8 +497,9 @@ RetryNow(IocpThread *threadPtr)
  *	timeoutNs, for ever if that is negative. May return early. Timers do not run meanwhile, so
  *	what they would repeat is repeated here.
  * Results:
- *	0, or -EINTR after a signal: a host's handler may want the script to end. Where none can have
- *	run, the process was stopped and goes on, as after ^Z and fg, or when the machine has slept.
+ *	0, or -EINTR after a signal: a host's handler may want the script to end. Where none can
+ *	have run, the process was stopped and goes on, as after ^Z and fg, or when the machine has
+ *	slept.
  */
 int
 IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
