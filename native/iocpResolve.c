@@ -42,6 +42,7 @@ static IocpMutex resolveMutex = IOCP_MUTEX_INIT;
 static IocpResolve *firstPtr = NULL, *lastPtr = NULL;
 static IocpResolve *queueFirstPtr = NULL, *queueLastPtr = NULL;
 static int resolvers = 0;	/* Threads that run. */
+static int inPlace = 0;		/* No thread may be started; see IocpResolveForked. */
 static int tclEnded = 0;	/* Tcl is being finalized: its queues are not to be touched. */
 static int watchesTcl = 0;	/* TclEnds will be called. */
 static unsigned generation = 0;	/* How many forks lie between the first process and this one. */
@@ -60,6 +61,10 @@ TclEnds(void *unused)
  * IocpResolveForked --
  *	In a forked child there are no resolvers, and what they had under way, nobody will ever
  *	answer. Nothing but stores here: the parent may have been anywhere.
+ *
+ *	glibc gives a new thread of the child the memory of one of those resolvers, its open socket
+ *	to the name server included (2.36), so that parent and child would take each other's
+ *	answers. Such a child looks names up in place.
  */
 void
 IocpResolveForked(void)
@@ -68,6 +73,7 @@ IocpResolveForked(void)
 
     resolveMutex = unlocked;
     generation++;
+    inPlace |= resolvers > 0;
     firstPtr = lastPtr = queueFirstPtr = queueLastPtr = NULL;
     resolvers = 0;
 }
@@ -222,7 +228,7 @@ Resolver(void *unused)
  * IocpResolveStart --
  *	Answer the queries, which become the resolver's. doneProc is called with clientData from the
  *	event loop of the calling thread, unless IocpResolveTake had the answer before. Where no
- *	thread can be started, the queries are answered here and now.
+ *	thread may or can be started, the queries are answered here and now.
  * Results:
  *	To be freed by IocpResolveFree. NULL if out of memory: the queries still are the caller's.
  */
@@ -252,7 +258,7 @@ IocpResolveStart(IocpQuery *queries, int count, IocpResolvedProc *doneProc, void
     tclEnded = 0;
     Link(resolvePtr);
     Enqueue(resolvePtr);
-    if (resolvers < RESOLVERS_MAX && IocpSpawn(Resolver, NULL) == 0) {
+    if (!inPlace && resolvers < RESOLVERS_MAX && IocpSpawn(Resolver, NULL) == 0) {
 	resolvers++;
     }
     if (resolvers == 0) {
