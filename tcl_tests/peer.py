@@ -24,6 +24,7 @@ waiting for any length of time, and the test's own event loop does not run meanw
     reserve             -> port             a port that refuses connections for as long as we live
     blackhole           -> port             a port that leaves connections pending
     open PORT           -> ok               lets the blackhole take connections from now on
+    unlisten PORT       -> ok               closes it, or a listener: the port refuses
     mptcp PORT          -> ID               a connection that asks for MPTCP
     mptcplisten         -> port             a listener that offers MPTCP
     fellback ID         -> 0 or 1           whether an MPTCP connection has become a TCP one
@@ -262,6 +263,10 @@ class Peer:
 
     def do_open(self, port: str) -> str:
         self.listeners[port].listen(128)
+        return "ok"
+
+    def do_unlisten(self, port: str) -> str:
+        self.listeners.pop(port).close()
         return "ok"
 
 
