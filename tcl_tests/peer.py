@@ -28,14 +28,20 @@ waiting for any length of time, and the test's own event loop does not run meanw
     mptcp PORT          -> ID               a connection that asks for MPTCP
     mptcplisten         -> port             a listener that offers MPTCP
     fellback ID         -> 0 or 1           whether an MPTCP connection has become a TCP one
+    relay PORT CHUNK OUT BACK FATE -> port  hands the next connection of that port on to PORT,
+                                            CHUNK bytes at a time: OUT bytes to PORT, BACK bytes
+                                            from it (-1: no limit); then both ends get FATE, which
+                                            is fin or rst
 """
 
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import struct
 import sys
+import threading
 import zlib
 
 TIMEOUT_S = 20.0
@@ -63,6 +69,58 @@ def payload(count: int, start: int = 0) -> bytes:
     """Return *count* bytes of the endless test stream from byte *start* on."""
     skip = start % PERIOD
     return (BLOCK * ((skip + count) // PERIOD + 1))[skip : skip + count]
+
+
+class Relay(threading.Thread):
+    """Two connections made into one, until a limit is reached."""
+
+    def __init__(self, port: int, chunk: int, limits: list[int], fate: str) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server((LOOPBACK, 0))
+        self.listener.settimeout(TIMEOUT_S)
+        self.port = port
+        self.chunk = chunk
+        self.limits = limits
+        self.fate = fate
+        self.moved = [0, 0]
+
+    def run(self) -> None:
+        with self.listener:
+            client = self.listener.accept()[0]
+        ends = [client, socket.create_connection((LOOPBACK, self.port), TIMEOUT_S)]
+        for end in ends:
+            # What came in pieces shall leave in pieces.
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while self.moved[0] != self.limits[0] and self.moved[1] != self.limits[1]:
+            try:
+                for end in select.select(ends, [], [], TIMEOUT_S)[0]:
+                    if not self._move(ends, ends.index(end)):
+                        break
+                else:
+                    continue
+            except OSError:
+                pass
+            break
+        if self.fate == "rst":
+            for end in ends:
+                Peer.reset(end)
+            return
+        for end in ends:
+            try:
+                end.shutdown(socket.SHUT_WR)
+                while end.recv(1 << 16):
+                    pass
+            except OSError:
+                pass
+        for end in ends:
+            end.close()
+
+    def _move(self, ends: list[socket.socket], source: int) -> bool:
+        left = self.limits[source] - self.moved[source]
+        data = ends[source].recv(min(self.chunk, left) if left > 0 else self.chunk)
+        ends[1 - source].sendall(data)
+        self.moved[source] += len(data)
+        return bool(data) and left != len(data)
 
 
 class Peer:
@@ -223,18 +281,19 @@ class Peer:
         return "ok"
 
     def do_rst(self, key: str) -> str:
-        self._reset(self.conns.pop(key))
+        self.reset(self.conns.pop(key))
         return "ok"
 
     @staticmethod
-    def _reset(sock: socket.socket) -> None:
+    def reset(sock: socket.socket) -> None:
+        """Close with a reset."""
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
 
     def do_storm(self, port: str, count: str) -> str:
         for _ in range(int(count)):
             sock = socket.create_connection((LOOPBACK, int(port)), TIMEOUT_S)
-            self._reset(sock)
+            self.reset(sock)
         return "ok"
 
     def do_many(self, port: str, count: str) -> str:
@@ -268,6 +327,11 @@ class Peer:
     def do_unlisten(self, port: str) -> str:
         self.listeners.pop(port).close()
         return "ok"
+
+    def do_relay(self, port: str, chunk: str, out: str, back: str, fate: str) -> str:
+        relay = Relay(int(port), int(chunk), [int(out), int(back)], fate)
+        relay.start()
+        return str(relay.listener.getsockname()[1])
 
 
 def main() -> None:

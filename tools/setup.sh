@@ -70,6 +70,7 @@ need xotcl has_tcl_package XOTcl
 if [ "$purpose" = test ]; then
     need tcl-thread has_tcl_package Thread
     need tcl-tls has_tcl_package tls
+    need openssl command -v openssl
     need binutils command -v readelf
     need curl command -v curl
     need chromium command -v chromium
