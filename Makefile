@@ -2,11 +2,14 @@
 #                 PORT=N (0 takes a free one)  ROOT=DIR  TCLHTTPD=DIR  ENGINE=io_uring|epoll
 # make test       set everything up and run all tests; ARGS="-k stats" goes to pytest
 # make sanitize   run the Tcl tests with AddressSanitizer and UndefinedBehaviorSanitizer
+# make soak       load for a long time: downloads, resets, aborted requests; what is rare, often
+#                 MINUTES=30 (of load; the tests with long counts come first)  ENGINE=NAME
 # make clean      remove what was built
 
 PORT ?= 8015
 ROOT ?= $(if $(TCLHTTPD),,examples/site)
 ARGS ?=
+MINUTES ?= 30
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,7 +20,7 @@ export PKG_CONFIG_PATH := $(CURDIR)/build/tcl9/pkgconfig$(PKG_CONFIG_PATH:%=:%)
 sources := $(shell find native tclchan -not -path '*/__pycache__*') \
     LICENSE README.md meson.build meson.options pyproject.toml
 
-.PHONY: serve test sanitize clean
+.PHONY: serve test sanitize soak clean
 .NOTPARALLEL:
 
 serve: build/package.stamp build/foreground.so
@@ -30,6 +33,9 @@ test: build/test.stamp build/package.stamp
 
 sanitize: build/test.stamp build/package.stamp
 	@tools/sanitize.sh $(ARGS)
+
+soak: build/test.stamp build/package.stamp
+	@tools/soak.sh --minutes $(MINUTES) $(if $(ENGINE),--engine $(ENGINE))
 
 clean:
 	rm -rf build .venv
