@@ -11,11 +11,11 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import tkinter
 import tomllib
 from collections.abc import Iterable
@@ -26,13 +26,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tclsh_of
 
 import tclchan
 
 CORE = ROOT / "tcl_tests" / "core"
-AT_ONCE = 4
+AT_ONCE = 6
+# Its tests give a port up to take it again: another run at the same time may take it first.
+ALONE = ("socket.test",)
 TIMEOUT_S = 150.0
+# Debian 13's mirrors may have a later 9.0 in sources only, with tests for what ends the process in
+# the Tcl 9.0.1 that is there to run.
+FATAL = {"9.0": ("io-13.13", "io-13.14", "io-bug-73bb*")}
 
 PASSED, SKIPPED, FAILED = "passed", "skipped", "failed"
 
@@ -59,15 +64,15 @@ class Outcome:
     _LINE = re.compile(
         r"^\+\+\+\+ (?P<name>\S+) (?P<end>PASSED|SKIPPED)"
         r"|^==== (?P<failed>\S+) .*FAILED\n(?P<report>(?:.*\n)*?)==== (?P=failed) FAILED$"
-        r"|^\S+:\tTotal\t(?P<total>\d+)\t",
+        r"|^\S+:\tTotal\t\d+\t(?P<totals>Passed\t\d+\tSkipped\t\d+\tFailed\t\d+)$",
         re.MULTILINE,
     )
 
     def __post_init__(self) -> None:
-        total = -1
+        totals = ""
         for match in self._LINE.finditer(self.output):
-            if match["total"]:
-                total = int(match["total"])
+            if match["totals"]:
+                totals = match["totals"]
                 continue
             name = original = match["name"] or match["failed"]
             number = 1
@@ -80,14 +85,17 @@ class Outcome:
                     r"^---- Result was:\n(.*?)\n---- Result should", match["report"], re.M | re.S
                 )
                 self.results[name] = result[1] if result else match["report"]
-        self.complete = self.code == 0 and total == len(self.ends) > 0
+        # A test that `-skip` has named is counted, and tells nothing.
+        ends = list(self.ends.values())
+        counted = f"Passed\t{ends.count(PASSED)}\tSkipped\t\\d+\tFailed\t{ends.count(FAILED)}"
+        self.complete = self.code == 0 and re.fullmatch(counted, totals) is not None
 
 
 @dataclass(frozen=True)
 class Difference:
     """An entry of differences.toml."""
 
-    tcl: str
+    tcl: list[str]
     file: str
     tests: list[str]
     result: str
@@ -107,7 +115,7 @@ def all_differences() -> list[Difference]:
 
 def differences(tcl: str, file: str) -> dict[str, Difference]:
     """Return the entries for a file, by the names of the tests."""
-    entries = [entry for entry in all_differences() if (entry.tcl, entry.file) == (tcl, file)]
+    entries = [entry for entry in all_differences() if tcl in entry.tcl and entry.file == file]
     return {test: entry for entry in entries for test in entry.tests}
 
 
@@ -150,6 +158,8 @@ class Suites:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._places = threading.Semaphore(AT_ONCE)
+        self._taking = threading.Lock()
         self._futures: dict[Run, Future[Outcome]] = {}
         self._processes: set[subprocess.Popen[bytes]] = set()
 
@@ -157,7 +167,7 @@ class Suites:
         """Start runs that were not started before."""
         for run in runs:
             if run not in self._futures:
-                self._futures[run] = self._pool.submit(self._run, run)
+                self._futures[run] = self._pool.submit(self._in_turn, run)
 
     def outcome(self, run: Run) -> Outcome:
         """Wait for a run to end."""
@@ -171,12 +181,23 @@ class Suites:
             kill(process)
         self._pool.shutdown()
 
+    def _in_turn(self, run: Run) -> Outcome:
+        places = AT_ONCE if run.file in ALONE else 1
+        with self._taking:
+            for _ in range(places):
+                self._places.acquire()
+        try:
+            return self._run(run)
+        finally:
+            self._places.release(places)
+
     def _run(self, run: Run) -> Outcome:
         directory = self.directory / "-".join(filter(None, run)).replace(".test", "")
         (directory / "tmp").mkdir(parents=True)
         tests = linked_tests(run, directory / "tests")
         command = [shell(run, directory), str(tests / run.file)]
         options = ["-verbose", "pass skip start error", "-tmpdir", str(directory / "tmp")]
+        options += ["-skip", " ".join(FATAL.get(run.tcl, ()))]
         output = directory / "output"
         with output.open("wb") as stream:
             process = subprocess.Popen(
@@ -210,20 +231,18 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 def linked_tests(run: Run, directory: Path) -> Path:
     """Make a directory with Tcl's tests for one run, which may write there.
 
-    Their only edit: http.test takes a fixed port, which the next run takes at the same time.
+    Their only edit: 8.6's http.test takes a fixed port, as the next run does at the same time.
     """
     directory.mkdir()
     for path in (fetched(f"tcl{run.tcl}-source") / "tests").iterdir():
-        copy = directory / path.name
-        if path.name == run.file == "http.test":
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                port = listener.getsockname()[1]
-            text = path.read_text()
-            text, count = re.subn(r"^set port 8010$", f"set port {port}", text, flags=re.M)
-            assert count == 1, "http.test takes another port than it used to"
-            copy.write_text(text)
-        else:
-            copy.symlink_to(path)
+        (directory / path.name).symlink_to(path)
+    file = directory / run.file
+    text = file.read_text()
+    if "\nset port 8010\n" in text:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        file.unlink()
+        file.write_text(text.replace("\nset port 8010\n", f"\nset port {port}\n"))
     return directory
 
 
@@ -254,15 +273,17 @@ def environment(run: Run) -> dict[str, str]:
     }
     if run.engine:
         own["TCLCHAN_ENGINE"] = run.engine
-    return {**os.environ, **own}
+    # Tcl's own notifier is what most programs have.
+    inherited = {name: os.environ[name] for name in os.environ if name != "TCLCHAN_NOTIFIER"}
+    return {**inherited, **own}
 
 
-@cache
 def tclsh(tcl: str) -> str:
-    """Return the path of a tclsh."""
-    found = shutil.which(f"tclsh{tcl}") or shutil.which("tclsh")
-    assert found, f"no tclsh{tcl}: install the package tcl{tcl}"
-    return found
+    """Return the path of a tclsh, or skip the test."""
+    found = tclsh_of(tcl)
+    if found is None:
+        pytest.skip(f"no tclsh{tcl}: it is not installed, and could not be fetched")
+    return found.path
 
 
 @cache

@@ -41,7 +41,7 @@ Stanza = dict[str, str]
 TCLSH = """\
 #!/bin/sh
 root={root}
-TCL_LIBRARY=$root/usr/lib/tcl9.0
+TCL_LIBRARY=${{TCL_LIBRARY:-$root/usr/lib/tcl9.0}}
 TCLLIBPATH="{{$root/usr/lib/tcltk/{triplet}}} $TCLLIBPATH"
 TCL9_0_TM_PATH=$root/usr/lib/tcl9.0/tcl9
 export TCL_LIBRARY TCLLIBPATH TCL9_0_TM_PATH

@@ -123,6 +123,8 @@ if [ "$purpose" = test ]; then
     else
         echo "no tests with Tcl 9 therefore" >&2
     fi
-    .venv/bin/python tools/fetch.py tcl8.6-source >/dev/null ||
-        echo "the test suites of Tcl's core are left out therefore" >&2
+    for tcl in 8.6 9.0; do
+        .venv/bin/python tools/fetch.py tcl$tcl-source >/dev/null ||
+            echo "the test suites of Tcl $tcl itself are left out therefore" >&2
+    done
 fi
