@@ -47,7 +47,7 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 
 build/test.stamp: build/serve.stamp tools/fetch.py
 	@tools/setup.sh test
-	@rm -rf build/package build/package.stamp
+	@rm -rf build/package build/package.stamp build/sanitize
 	@touch $@
 
 build/foreground.so: tools/foreground.c build/serve.stamp
