@@ -100,14 +100,18 @@ IocpSleep(int64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
-/* Whether a signal may have a handler after which a system call is not to go on by itself. */
+/*
+ * Whether a signal may have a handler after which a system call is not to go on by itself. Those of
+ * faults, as sanitizers have, do not come in the midst of one.
+ */
 static inline int
 IocpHandlersInterrupt(void)
 {
     struct sigaction action;
 
     for (int number = 1; number < NSIG; number++) {
-	if (sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL
+	if (number != SIGSEGV && number != SIGBUS && number != SIGFPE && number != SIGILL
+		&& sigaction(number, NULL, &action) == 0 && action.sa_handler != SIG_DFL
 		&& action.sa_handler != SIG_IGN && !(action.sa_flags & SA_RESTART)) {
 	    return 1;
 	}
