@@ -365,6 +365,33 @@ OutputProc(void *instanceData, const char *buf, int toWrite, int *errorCodePtr)
     return IocpSendWrite(chanPtr, buf, toWrite, errorCodePtr);
 }
 
+/*
+ * IocpChanTellBuffered --
+ *	Tcl itself tells of input that it has in its buffers, with a timer, and does not ask for
+ *	TCL_READABLE meanwhile. Tcl 8.6 deletes that timer when a channel goes to another thread,
+ *	believes that it still runs, and never makes another. So what it has in its buffers is told
+ *	here: at once if it is another amount than has been told last; otherwise nobody may want to
+ *	know, and it is told again later.
+ */
+void
+IocpChanTellBuffered(IocpChan *chanPtr, int again)
+{
+    int held;
+
+    if (TCL_MAJOR_VERSION > 8 || !(chanPtr->flags & IOCP_CHANF_MOVED) || chanPtr->channel == NULL
+	    || (chanPtr->watchMask & TCL_READABLE)) {
+	return;
+    }
+    held = Tcl_InputBuffered(chanPtr->channel);
+    if (held > 0 && (held != chanPtr->heldTold || again)) {
+	chanPtr->heldTold = held;
+	chanPtr->flags |= IOCP_CHANF_TCL_HOLDS;
+	IocpEventPost(chanPtr);
+    } else if (held > 0) {
+	IocpThreadRetryLater(chanPtr->threadPtr);
+    }
+}
+
 static void
 WatchProc(void *instanceData, int mask)
 {
@@ -386,6 +413,7 @@ WatchProc(void *instanceData, int mask)
 	    && !(chanPtr->flags & IOCP_CHANF_EOF)) {
 	IocpEventDirty(chanPtr);
     }
+    IocpChanTellBuffered(chanPtr, 0);
 }
 
 static int
@@ -476,6 +504,8 @@ Join(IocpChan *chanPtr)
     IocpThread *threadPtr = IocpThreadEnter(&error);
 
     chanPtr->flags &= ~(unsigned)IOCP_CHANF_DETACHED;
+    chanPtr->flags |= IOCP_CHANF_MOVED;
+    chanPtr->heldTold = -1;
     chanPtr->waits = 0;
     Link(threadPtr, chanPtr);
     IocpChanAttach(chanPtr);

@@ -240,6 +240,10 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     threadPtr->toldPtr = &told;
     threadPtr->deferEnd = IocpNow() + TURN_NS;
     mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
+    if (chanPtr->flags & IOCP_CHANF_TCL_HOLDS) {
+	chanPtr->flags &= ~(unsigned)IOCP_CHANF_TCL_HOLDS;
+	mask |= TCL_READABLE;
+    }
     if (chanPtr->listenerPtr != NULL) {
 	IocpListenDeliver(chanPtr);
     } else if (mask != 0) {

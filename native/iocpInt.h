@@ -152,6 +152,8 @@ typedef enum IocpState {
 #define IOCP_CHANF_DETACHED 512		/* Between two threads. */
 #define IOCP_CHANF_ABORT 1024		/* Give up what is unsent. */
 #define IOCP_CHANF_DRAINED 2048		/* The host has waited for it; nobody else does. */
+#define IOCP_CHANF_MOVED 4096		/* Has come from another thread; see IocpChanTellBuffered. */
+#define IOCP_CHANF_TCL_HOLDS 8192	/* To be told: Tcl has input in its buffers. */
 
 typedef enum IocpRecvMode {
     IOCP_RECV_ZERO_BYTE,	/* Interest only; the buffer comes from the pool with the data. */
@@ -241,6 +243,7 @@ struct IocpChan {
     int refCount;
     int eventQueued;		/* Its event is in Tcl's queue; holds a reference. */
     int watchMask;		/* What Tcl asks to be told. */
+    int heldTold;		/* So many bytes in Tcl's buffers have been told; -1: none. */
     int inFlight;		/* Ops of it in flight. */
     int waits;			/* Nothing is submitted before the retry timer has run. */
     int error;			/* Last errno of the connection, for -errorcode. */
@@ -370,6 +373,7 @@ void IocpChanAttach(IocpChan *chanPtr);
 void IocpChanRef(IocpChan *chanPtr);
 void IocpChanUnref(IocpChan *chanPtr);
 int IocpChanReady(const IocpChan *chanPtr);
+void IocpChanTellBuffered(IocpChan *chanPtr, int again);
 void IocpChanError(IocpChan *chanPtr, int error);
 void IocpChanTryFinish(IocpChan *chanPtr);
 void IocpChanAbort(IocpChan *chanPtr);

@@ -488,6 +488,7 @@ RetryNow(IocpThread *threadPtr)
 	    chanPtr->waits = 0;
 	    IocpEventDirty(chanPtr);
 	}
+	IocpChanTellBuffered(chanPtr, 1);
     }
 }
 
