@@ -289,6 +289,7 @@ SetupProc(void *clientData, int flags)
 {
     IocpThread *threadPtr = clientData;
     static const Tcl_Time now = {0, 0};
+    int64_t dueNs;
     int rounds = 0;
 
     if (!(flags & TCL_FILE_EVENTS)) {
@@ -296,6 +297,12 @@ SetupProc(void *clientData, int flags)
     }
     IocpThreadSettle(threadPtr);
     threadPtr->turnEnd = 0;
+    dueNs = IocpThreadTick(threadPtr);
+    if (dueNs >= 0) {
+	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
+
+	Tcl_SetMaxBlockTime(&due);
+    }
     if (IocpNotifierHosts()) {
 	IocpEventFlushDirty(threadPtr);
 	if (threadPtr->ready.firstPtr != NULL) {

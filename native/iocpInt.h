@@ -112,9 +112,10 @@ struct IocpThread {
     uint64_t deferEnd;		/* Until then ops of the running script may wait for the sweep. */
     int dirtyCount;		/* About as many channels are dirty. */
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
-    Tcl_TimerToken lingerTimer;	/* Runs while closingCount > 0. */
-    int retryWanted;		/* Channels wait: sends after -ENOBUFS, accepts after -EMFILE. */
-    Tcl_TimerToken retryTimer;	/* Runs while retryWanted, until the thread ends. */
+    uint64_t lingerDue;		/* When they are looked at; 0: not at all. Not a timer of Tcl's:
+				 * Tcl 8.6 may delete the wrong one when a channel moves. */
+    uint64_t retryDue;		/* When what waits is tried again: sends after -ENOBUFS, accepts after
+				 * -EMFILE; 0: nothing does. */
     _Atomic uint64_t stats[IOCP_STAT_COUNT];
     IocpThread *nextThreadPtr;	/* List of all threads, under its mutex. */
 };
@@ -343,6 +344,7 @@ void IocpThreadAttend(int fd);
 void IocpThreadUnwatch(void);
 int IocpThreadMayDefer(IocpChan *chanPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
+int64_t IocpThreadTick(IocpThread *threadPtr);
 void IocpThreadLinger(IocpThread *threadPtr);
 void IocpThreadDrain(IocpThread *threadPtr);
 uint64_t IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds);

@@ -16,8 +16,6 @@
 static IOCP_THREAD_LOCAL IocpThread *currentPtr = NULL;
 
 static Tcl_ExitProc ThreadExit;
-static Tcl_TimerProc RetryTimer;
-static Tcl_TimerProc LingerTimer;
 
 static void Finish(IocpThread *threadPtr);
 
@@ -192,9 +190,6 @@ static void
 Disconnect(IocpThread *threadPtr)
 {
     IocpEventSourceFree(threadPtr);
-    Tcl_DeleteTimerHandler(threadPtr->lingerTimer);
-    Tcl_DeleteTimerHandler(threadPtr->retryTimer);
-    threadPtr->lingerTimer = threadPtr->retryTimer = NULL;
 }
 
 /*
@@ -476,13 +471,11 @@ RetryNow(IocpThread *threadPtr)
 {
     char reason[256];
 
-    Tcl_DeleteTimerHandler(threadPtr->retryTimer);
-    threadPtr->retryTimer = NULL;
+    threadPtr->retryDue = 0;
     if (threadPtr->enginePtr == &iocpNoEngine && IocpThreadGet(reason, sizeof(reason)) == NULL) {
 	IocpThreadRetryLater(threadPtr);
 	return;
     }
-    threadPtr->retryWanted = 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	if (chanPtr->waits) {
 	    chanPtr->waits = 0;
@@ -508,7 +501,7 @@ IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
     int retries, result;
 
     IocpEventFlushDirty(threadPtr);
-    retries = threadPtr->retryWanted;
+    retries = threadPtr->retryDue != 0;
     if (retries && (timeoutNs < 0 || timeoutNs > RETRY_MS * IOCP_MS)) {
 	timeoutNs = RETRY_MS * IOCP_MS;
     }
@@ -583,15 +576,6 @@ IocpThreadMayDefer(IocpChan *chanPtr)
 	    && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
 }
 
-static void
-RetryTimer(void *clientData)
-{
-    IocpThread *threadPtr = clientData;
-
-    threadPtr->retryTimer = NULL;
-    RetryNow(threadPtr);
-}
-
 /*
  * IocpThreadRetryLater --
  *	The kernel is out of memory or descriptors. Channels that wait are tried again soon; in a
@@ -603,9 +587,8 @@ IocpThreadRetryLater(IocpThread *threadPtr)
     if (threadPtr->forked) {
 	return;
     }
-    threadPtr->retryWanted = 1;
-    if (threadPtr->retryTimer == NULL && !threadPtr->exiting) {
-	threadPtr->retryTimer = Tcl_CreateTimerHandler(RETRY_MS, RetryTimer, threadPtr);
+    if (threadPtr->retryDue == 0) {
+	threadPtr->retryDue = IocpNow() + RETRY_MS * IOCP_MS;
     }
 }
 
@@ -642,16 +625,6 @@ Expire(IocpThread *threadPtr)
     }
 }
 
-static void
-LingerTimer(void *clientData)
-{
-    IocpThread *threadPtr = clientData;
-
-    threadPtr->lingerTimer = NULL;
-    Expire(threadPtr);
-    IocpThreadLinger(threadPtr);
-}
-
 /*
  * IocpThreadLinger --
  *	See to it that closed channels are given up on in time.
@@ -659,9 +632,39 @@ LingerTimer(void *clientData)
 void
 IocpThreadLinger(IocpThread *threadPtr)
 {
-    if (threadPtr->closingCount > 0 && threadPtr->lingerTimer == NULL && !threadPtr->exiting) {
-	threadPtr->lingerTimer = Tcl_CreateTimerHandler(LINGER_CHECK_MS, LingerTimer, threadPtr);
+    if (threadPtr->lingerDue == 0 && threadPtr->closingCount > 0) {
+	threadPtr->lingerDue = IocpNow() + LINGER_CHECK_MS * IOCP_MS;
     }
+}
+
+/*
+ * IocpThreadTick --
+ *	Do what is due.
+ * Results:
+ *	How many nanoseconds there are until something is due again; -1 if nothing is.
+ */
+int64_t
+IocpThreadTick(IocpThread *threadPtr)
+{
+    uint64_t now, due;
+
+    if (threadPtr->retryDue == 0 && threadPtr->lingerDue == 0) {
+	return -1;
+    }
+    now = IocpNow();
+    if (threadPtr->retryDue != 0 && now >= threadPtr->retryDue) {
+	RetryNow(threadPtr);
+    }
+    if (threadPtr->lingerDue != 0 && now >= threadPtr->lingerDue) {
+	threadPtr->lingerDue = 0;
+	Expire(threadPtr);
+	IocpThreadLinger(threadPtr);
+    }
+    due = threadPtr->retryDue;
+    if (due == 0 || (threadPtr->lingerDue != 0 && threadPtr->lingerDue < due)) {
+	due = threadPtr->lingerDue;
+    }
+    return due == 0 ? -1 : due > now ? (int64_t)(due - now) : 0;
 }
 
 /*
