@@ -114,8 +114,8 @@ struct IocpThread {
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
     uint64_t lingerDue;		/* When they are looked at; 0: not at all. Not a timer of Tcl's:
 				 * Tcl 8.6 may delete the wrong one when a channel moves. */
-    uint64_t retryDue;		/* When what waits is tried again: sends after -ENOBUFS, accepts after
-				 * -EMFILE; 0: nothing does. */
+    uint64_t retryDue;		/* When what waits is tried again: sends after -ENOBUFS,
+				 * accepts after -EMFILE; 0: nothing does. */
     _Atomic uint64_t stats[IOCP_STAT_COUNT];
     IocpThread *nextThreadPtr;	/* List of all threads, under its mutex. */
 };
@@ -153,7 +153,7 @@ typedef enum IocpState {
 #define IOCP_CHANF_DETACHED 512		/* Between two threads. */
 #define IOCP_CHANF_ABORT 1024		/* Give up what is unsent. */
 #define IOCP_CHANF_DRAINED 2048		/* The host has waited for it; nobody else does. */
-#define IOCP_CHANF_MOVED 4096		/* Has come from another thread; see IocpChanTellBuffered. */
+#define IOCP_CHANF_MOVED 4096		/* From another thread; see IocpChanTellBuffered. */
 #define IOCP_CHANF_TCL_HOLDS 8192	/* To be told: Tcl has input in its buffers. */
 
 typedef enum IocpRecvMode {
