@@ -1,7 +1,7 @@
 # make serve      set everything up and serve a site with a Tcl web server on socket2
 #                 PORT=N (0 takes a free one)  ROOT=DIR  TCLHTTPD=DIR  ENGINE=io_uring|epoll
 # make test       set everything up and run all tests; ARGS="-k stats" goes to pytest
-# make sanitize   run the Tcl tests with AddressSanitizer and UndefinedBehaviorSanitizer
+# make sanitize   run the Tcl tests with Address-, UndefinedBehavior- and ThreadSanitizer
 # make soak       load for a long time: downloads, resets, aborted requests; what is rare, often
 #                 MINUTES=30 (of load; the tests with long counts come first)  ENGINE=NAME
 # make clean      remove what was built
@@ -47,7 +47,7 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 
 build/test.stamp: build/serve.stamp tools/fetch.py
 	@tools/setup.sh test
-	@rm -rf build/package build/package.stamp build/sanitize
+	@rm -rf build/package build/package.stamp build/sanitize build/tsan
 	@touch $@
 
 build/foreground.so: tools/foreground.c build/serve.stamp

@@ -107,7 +107,7 @@ proc tt::constraints {} {
     constrain proc [file isdirectory /proc/self/fd] "no /proc file system"
     # A name with an address of either family, in whatever order, needs a hosts file of our own.
     set reason ""
-    if {[catch {exec unshare -m -r true 2>@1} message]} {
+    if {[catch {exec unshare -m -r sh -c true 2>@1} message]} {
         set reason "no mount namespace of our own for a hosts file: $message"
     }
     constrain hosts [expr {$reason eq ""}] $reason

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run the Tcl tests in a plain tclsh with a driver that is built with AddressSanitizer and
 # UndefinedBehaviorSanitizer, on every engine that can be used here and on the simulated one; with
-# Tcl 9.0 on that alone. Any finding is a failure.
+# Tcl 9.0 on that alone. Then those of threads with one that is built with ThreadSanitizer. Any
+# finding is a failure.
 #
 #   tools/sanitize.sh [-file PATTERN]     arguments go to tcl_tests/all.tcl
 
@@ -12,8 +13,11 @@ build=$PWD/build/sanitize
 tclsh9=
 [ ! -e build/tcl9 ] || tclsh9=$PWD/build/tcl9/bin/tclsh9.0
 export PKG_CONFIG_PATH="$PWD/build/tcl9/pkgconfig${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH}"
-[ -e "$build/build.ninja" ] || meson setup "$build" -Dbuildtype=debugoptimized \
-    -Db_sanitize=address,undefined -Db_lundef=false -Dtesting=true >/dev/null
+configure() {
+    [ -e "$1/build.ninja" ] || meson setup "$1" -Dbuildtype=debugoptimized \
+        -Db_sanitize="$2" -Db_lundef=false -Dtesting=true >/dev/null
+}
+configure "$build" address,undefined
 ninja --quiet -C "$build" native/libiocpsock.so ${tclsh9:+native/libtcl9iocpsock.so} \
     native/libiocpsockstub.a >&2
 mkdir -p "$build/native/include"
@@ -55,5 +59,16 @@ for engine in $engines; do
     check tclsh "$engine" "$@"
 done
 [ -z "$tclsh9" ] || check "$tclsh9" sim "$@"
+
+# Tcl and its Thread package are not built with it: it sees their locks, and their data not at all.
+tsan=$PWD/build/tsan
+configure "$tsan" thread
+ninja --quiet -C "$tsan" native/libiocpsock.so >&2
+export TCLCHAN_PYTHON="$(command -v python3)" TCLCHAN_LIBDIR="$tsan/native"
+export TSAN_OPTIONS="suppressions=$PWD/tools/tsan.supp:exitcode=99"
+preload=$(cc -print-file-name=libtsan.so)
+for engine in $engines; do
+    check tclsh "$engine" -file "thread.test lookup.test"
+done
 [ $result = 0 ] && echo "sanitizers: nothing found on" $engines ${tclsh9:+"and sim with Tcl 9.0"}
 exit $result
