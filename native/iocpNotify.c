@@ -510,6 +510,9 @@ MayHost(Tcl_Interp *interp)
     Tcl_Obj *namesPtr;
     Tcl_Size count = 0;
 
+    if (Tcl_GetParent(interp) != NULL) {
+	return "another interpreter was here before";
+    }
     if (Tcl_PkgPresent(interp, "Tk", NULL, 0) != NULL) {
 	return "Tk is loaded";
     }
@@ -572,6 +575,11 @@ IocpNotifierObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const ob
     }
     if (objc == 2 && Tcl_GetIndexFromObj(interp, objv[1], names, "notifier", TCL_EXACT, &index)
 	    != TCL_OK) {
+	return TCL_ERROR;
+    }
+    if (objc == 2 && Tcl_IsSafe(interp)) {
+	Tcl_SetObjResult(interp, Tcl_NewStringObj("permission denied: a safe interpreter cannot"
+		" change the notifier", -1));
 	return TCL_ERROR;
     }
     if (index == 0 && !IocpNotifierHosts()) {
