@@ -488,8 +488,8 @@ RetryNow(IocpThread *threadPtr)
 /*
  * IocpThreadWait --
  *	The same as IocpThreadReap, but wait first until something is complete: for at most
- *	timeoutNs, for ever if that is negative. May return early. Timers do not run meanwhile, so
- *	what they would repeat is repeated here.
+ *	timeoutNs, for ever if that is negative. May return early. The event source does not run
+ *	meanwhile, so what is due is done here.
  * Results:
  *	0, or -EINTR after a signal: a host's handler may want the script to end. Where none can
  *	have run, the process was stopped and goes on, as after ^Z and fg, or when the machine has
@@ -498,20 +498,17 @@ RetryNow(IocpThread *threadPtr)
 int
 IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
 {
-    int retries, result;
+    int64_t dueNs = IocpThreadTick(threadPtr);
+    int result;
 
     IocpEventFlushDirty(threadPtr);
-    retries = threadPtr->retryDue != 0;
-    if (retries && (timeoutNs < 0 || timeoutNs > RETRY_MS * IOCP_MS)) {
-	timeoutNs = RETRY_MS * IOCP_MS;
+    if (dueNs >= 0 && (timeoutNs < 0 || timeoutNs > dueNs)) {
+	timeoutNs = dueNs;
     }
     if (threadPtr->dirty.firstPtr != NULL) {
 	timeoutNs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
     }
     result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutNs);
-    if (retries) {
-	RetryNow(threadPtr);
-    }
     IocpThreadReap(threadPtr);
     return result == -EINTR && IocpHandlersInterrupt() ? -EINTR : 0;
 }
