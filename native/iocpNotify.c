@@ -259,7 +259,7 @@ IocpNotifierRest(void)
 	IocpMutexLock(&mutex);
 	setPtr = notifierPtr->setPtr;
 	notifierPtr->setPtr = NULL;
-	notifierPtr->alerted = setPtr != NULL;	/* There may be an alert in it. */
+	notifierPtr->alerted |= setPtr != NULL;	/* There may be an alert in it. */
 	IocpMutexUnlock(&mutex);
 	if (setPtr != NULL) {
 	    IocpPollSetFree(setPtr);
