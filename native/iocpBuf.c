@@ -77,3 +77,15 @@ IocpBufFreeChain(IocpThread *threadPtr, IocpBuf *bufPtr)
 	bufPtr = nextPtr;
     }
 }
+
+/*
+ * IocpBufAppend --
+ *	Put a buffer behind the last one of a chain, which may be empty.
+ */
+void
+IocpBufAppend(IocpBuf **firstPtrPtr, IocpBuf **lastPtrPtr, IocpBuf *bufPtr)
+{
+    bufPtr->nextPtr = NULL;
+    *(*lastPtrPtr != NULL ? &(*lastPtrPtr)->nextPtr : firstPtrPtr) = bufPtr;
+    *lastPtrPtr = bufPtr;
+}

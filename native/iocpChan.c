@@ -406,9 +406,7 @@ WatchProc(void *instanceData, int mask)
 	return;
     }
     chanPtr->watchMask = mask;
-    if (IocpChanReady(chanPtr) & mask) {
-	IocpEventPost(chanPtr);
-    }
+    IocpEventTell(chanPtr);
     if ((mask & TCL_READABLE) && !chanPtr->recvOp.inFlight && chanPtr->recvFirstPtr == NULL
 	    && !(chanPtr->flags & IOCP_CHANF_EOF)) {
 	IocpEventDirty(chanPtr);

@@ -139,14 +139,6 @@ IocpConnectFail(IocpChan *chanPtr, int error)
     IOCP_COUNT(chanPtr->threadPtr, connectErrors, 1);
 }
 
-static void
-Tell(IocpChan *chanPtr)
-{
-    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
-	IocpEventPost(chanPtr);
-    }
-}
-
 /*
  * FailedQuery --
  *	The one that has no answer, or NULL.
@@ -208,7 +200,7 @@ Resolved(void *clientData)
     }
     if (error != 0) {
 	IocpConnectFail(chanPtr, error);
-	Tell(chanPtr);
+	IocpEventTell(chanPtr);
     }
 }
 
@@ -264,7 +256,7 @@ IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	}
 	IocpConnectFail(chanPtr, error);
     }
-    Tell(chanPtr);
+    IocpEventTell(chanPtr);
 }
 
 /*

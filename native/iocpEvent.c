@@ -154,6 +154,18 @@ IocpEventPost(IocpChan *chanPtr)
 }
 
 /*
+ * IocpEventTell --
+ *	Post, if the channel is ready for something that is watched for.
+ */
+void
+IocpEventTell(IocpChan *chanPtr)
+{
+    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
+	IocpEventPost(chanPtr);
+    }
+}
+
+/*
  * IocpEventDirty --
  *	The channel may have ops to submit when the turn ends.
  */

@@ -320,6 +320,7 @@ void IocpFree(IocpThread *threadPtr, void *memory, size_t size);
 IocpBuf *IocpBufNew(IocpThread *threadPtr, size_t size);
 void IocpBufFree(IocpThread *threadPtr, IocpBuf *bufPtr);
 void IocpBufFreeChain(IocpThread *threadPtr, IocpBuf *bufPtr);
+void IocpBufAppend(IocpBuf **firstPtrPtr, IocpBuf **lastPtrPtr, IocpBuf *bufPtr);
 
 /* iocpStats.c */
 #define IOCP_COUNT(threadPtr, name, n) IOCP_ADD((threadPtr)->stats[IOCP_STAT_##name], n)
@@ -340,7 +341,7 @@ int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
 int IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs);
 IocpHost IocpThreadHost(int fd, int64_t timeoutNs);
-void IocpThreadAttend(int fd);
+void IocpThreadUnattend(void);
 void IocpThreadUnwatch(void);
 int IocpThreadMayDefer(IocpChan *chanPtr);
 void IocpThreadRetryLater(IocpThread *threadPtr);
@@ -357,6 +358,7 @@ void IocpEventSourceFree(IocpThread *threadPtr);
 void IocpEventWatch(IocpThread *threadPtr);
 void IocpEventUnwatch(IocpThread *threadPtr);
 void IocpEventPost(IocpChan *chanPtr);
+void IocpEventTell(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
 void IocpEventFlushDirty(IocpThread *threadPtr);

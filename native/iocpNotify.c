@@ -97,7 +97,7 @@ NotifierFree(void *clientData)
     }
     Tcl_DeleteHashTable(&notifierPtr->handlers);
     if (notifierPtr->setPtr != NULL) {
-	IocpThreadAttend(-1);
+	IocpThreadUnattend();
 	IocpPollSetFree(notifierPtr->setPtr);
     }
     free(notifierPtr);
@@ -218,7 +218,7 @@ Settle(Notifier *notifierPtr)
     IocpMutexUnlock(&mutex);
     notifierPtr->stale = 0;
     if (oldPtr != NULL) {
-	IocpThreadAttend(-1);
+	IocpThreadUnattend();
 	IocpPollSetFree(oldPtr);
     }
     if (newPtr == NULL) {

@@ -254,9 +254,7 @@ SetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
     chanPtr->settings.sendCap = cap;
-    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
-	IocpEventPost(chanPtr);
-    }
+    IocpEventTell(chanPtr);
     return TCL_OK;
 }
 

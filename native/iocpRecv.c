@@ -104,13 +104,7 @@ IocpRecvArm(IocpChan *chanPtr)
 static void
 Append(IocpChan *chanPtr, IocpBuf *bufPtr)
 {
-    bufPtr->nextPtr = NULL;
-    if (chanPtr->recvLastPtr != NULL) {
-	chanPtr->recvLastPtr->nextPtr = bufPtr;
-    } else {
-	chanPtr->recvFirstPtr = bufPtr;
-    }
-    chanPtr->recvLastPtr = bufPtr;
+    IocpBufAppend(&chanPtr->recvFirstPtr, &chanPtr->recvLastPtr, bufPtr);
     chanPtr->recvCount++;
 }
 
@@ -213,9 +207,7 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	}
 	break;
     }
-    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
-	IocpEventPost(chanPtr);
-    }
+    IocpEventTell(chanPtr);
 }
 
 static int

@@ -118,12 +118,7 @@ Accept(IocpChan *chanPtr, const char *buf, size_t size)
     }
     memcpy(bufPtr->data, buf, size);
     bufPtr->end = size;
-    if (chanPtr->sendLastPtr != NULL) {
-	chanPtr->sendLastPtr->nextPtr = bufPtr;
-    } else {
-	chanPtr->sendFirstPtr = bufPtr;
-    }
-    chanPtr->sendLastPtr = bufPtr;
+    IocpBufAppend(&chanPtr->sendFirstPtr, &chanPtr->sendLastPtr, bufPtr);
     chanPtr->sendCount++;
     IocpEventDirty(chanPtr);
     return 1;

@@ -535,14 +535,14 @@ IocpThreadHost(int fd, int64_t timeoutNs)
 }
 
 /*
- * IocpThreadAttend --
- *	The thread's engine, if it has one, is to forget (-1) what it attends to.
+ * IocpThreadUnattend --
+ *	The thread's engine, if it has one, is to forget what it attends to.
  */
 void
-IocpThreadAttend(int fd)
+IocpThreadUnattend(void)
 {
     if (currentPtr != NULL) {
-	currentPtr->enginePtr->typePtr->attendProc(currentPtr->enginePtr, fd);
+	currentPtr->enginePtr->typePtr->attendProc(currentPtr->enginePtr, -1);
     }
 }
 
@@ -665,20 +665,19 @@ IocpThreadTick(IocpThread *threadPtr)
 }
 
 /*
- * Closing --
- *	How many closed channels still have something to do; without those that the host has
- *	drained.
+ * IsClosing --
+ *	Whether a closed channel that the host has not drained still has something to do.
  */
 static int
-Closing(IocpThread *threadPtr, unsigned except)
+IsClosing(IocpThread *threadPtr)
 {
-    int count = 0;
-
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL && threadPtr->closingCount > 0;
 	    chanPtr = chanPtr->nextPtr) {
-	count += chanPtr->state == IOCP_CLOSING && !(chanPtr->flags & except);
+	if (chanPtr->state == IOCP_CLOSING && !(chanPtr->flags & IOCP_CHANF_DRAINED)) {
+	    return 1;
+	}
     }
-    return count;
+    return 0;
 }
 
 /*
@@ -690,7 +689,7 @@ void
 IocpThreadDrain(IocpThread *threadPtr)
 {
     IocpThreadReap(threadPtr);
-    while (Closing(threadPtr, IOCP_CHANF_DRAINED) > 0) {
+    while (IsClosing(threadPtr)) {
 	Expire(threadPtr);
 	IocpThreadWait(threadPtr, IOCP_EXIT_WAIT);
     }
