@@ -70,6 +70,13 @@ def test_unknown() -> None:
         tclchan.Interp(notifier="epoll")
 
 
+def test_unknown_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TCLCHAN_NOTIFIER", "epoll")
+    with pytest.raises(ValueError, match='unknown notifier "epoll": must be auto, ring, tcl'):
+        tclchan.Interp()
+    tclchan.Interp(notifier="tcl").close()
+
+
 def test_the_command_line(cli: Run, tmp_path: os.PathLike[str]) -> None:
     script = os.path.join(tmp_path, "which.tcl")
     with open(script, "w", encoding="ascii") as file:

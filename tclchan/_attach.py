@@ -88,17 +88,16 @@ def choose_notifier(tk: TkappType, notifier: str) -> None:
 
     To be called before anything is given to the event loop.
     """
+    if notifier == "auto":
+        notifier = os.environ.get("TCLCHAN_NOTIFIER") or "auto"
     if notifier not in NOTIFIERS:
         raise ValueError(f'unknown notifier "{notifier}": must be {", ".join(NOTIFIERS)}')
-    must = notifier == "ring"
-    if notifier == "auto":
-        notifier = os.environ.get("TCLCHAN_NOTIFIER") or ("ring" if _may_host() else "tcl")
-    if notifier == "tcl":
+    if notifier == "tcl" or (notifier == "auto" and not _may_host()):
         return
     try:
-        tk.call("::iocp::notifier", notifier)
+        tk.call("::iocp::notifier", "ring")
     except TclError as error:
-        if must:
+        if notifier == "ring":
             raise AttachError(str(error)) from error
 
 
