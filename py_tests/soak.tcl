@@ -5,6 +5,7 @@
 
 lappend auto_path $env(TCLCHAN_LIBDIR)
 package require Iocpsock
+source [file join [file dirname [info script]] talker.tcl]
 
 lassign $argv fileName
 set fileSize [file size $fileName]
@@ -75,13 +76,4 @@ foreach {cap mode} {1 zero-byte 2 flow-controlled 20 {burst-detection 4 8}} {
 # What is opened once is open before anything is counted.
 after 1 {set started 1}
 vwait started
-puts $ports
-flush stdout
-fileevent stdin readable {
-    if {[gets stdin command] < 0} {
-        exit
-    }
-    puts [eval $command]
-    flush stdout
-}
-vwait forever
+talk $ports

@@ -12,7 +12,7 @@ import random
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,13 +146,21 @@ CASES = st.builds(
 SMALLEST = Case(1, 1, False, "zero-byte", 4096, 20)
 LARGEST = Case(SIZE_MAX, 2, True, "zero-byte", 4096, 20)
 
-every_byte = hypothesis.settings(
+SETTINGS = hypothesis.settings(
     max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
+
+
+def every_case(check: Callable[[Case], None]) -> Callable[[], None]:
+    """Have *check* called with the smallest case, the largest, and many between."""
+    for case in (LARGEST, SMALLEST):
+        check = hypothesis.example(case)(check)
+    return SETTINGS(hypothesis.given(CASES)(check))
+
 
 Child = subprocess.Popen[str]
 
@@ -231,10 +239,7 @@ def test_server(tmp_path: Path, engine: str, blocking: bool) -> None:
     with child(tmp_path, "server.tcl", SERVER, engine, blocking) as server:
         port = int(answer(server))
 
-        @every_byte
-        @hypothesis.given(CASES)
-        @hypothesis.example(SMALLEST)
-        @hypothesis.example(LARGEST)
+        @every_case
         def check(case: Case) -> None:
             assert ask(server, case.settings) == "ready"
             data = random.Random(case.seed).randbytes(case.size)
@@ -264,10 +269,7 @@ def test_client(tmp_path: Path, engine: str, blocking: bool) -> None:
         listener.settimeout(TIMEOUT_S)
         port = listener.getsockname()[1]
 
-        @every_byte
-        @hypothesis.given(CASES)
-        @hypothesis.example(SMALLEST)
-        @hypothesis.example(LARGEST)
+        @every_case
         def check(case: Case) -> None:
             server = threading.Thread(target=echo_once, args=(listener, blocking))
             server.start()
@@ -287,10 +289,7 @@ def test_both(tmp_path: Path, engine: str, blocking: bool) -> None:
     ):
         port = int(answer(server))
 
-        @every_byte
-        @hypothesis.given(CASES)
-        @hypothesis.example(SMALLEST)
-        @hypothesis.example(LARGEST)
+        @every_case
         def check(case: Case) -> None:
             assert ask(server, case.settings) == "ready"
             job = f"{port} {case.size} {case.seed} {int(case.is_async)} {case.settings}"

@@ -72,16 +72,8 @@ proc waitUntil {condition} {
 set listener [socket2 -server accept -myaddr 127.0.0.1 0]
 work
 set fds [fds]
-puts [lindex [fconfigure $listener -sockname] 2]
-flush stdout
-fileevent stdin readable {
-    if {[gets stdin command] < 0} {
-        exit
-    }
-    puts [eval $command]
-    flush stdout
-}
-vwait forever
+source $env(TALKER)
+talk [lindex [fconfigure $listener -sockname] 2]
 """
 
 CLIENTS = r"""
@@ -115,7 +107,11 @@ def test_many_connections(tmp_path: Path, engine: str, tclsh: Tclsh) -> None:
         pytest.skip(f"the hard limit of descriptors is {hard}, and {LIMIT} are needed")
     script = tmp_path / "server.tcl"
     script.write_text(SERVER, encoding="utf-8")
-    environment = {"TCLCHAN_ENGINE": engine, "TCLCHAN_LIBDIR": str(tclchan.library_dir())}
+    environment = {
+        "TCLCHAN_ENGINE": engine,
+        "TCLCHAN_LIBDIR": str(tclchan.library_dir()),
+        "TALKER": str(Path(__file__).with_name("talker.tcl")),
+    }
     raise_limit = f'ulimit -n {LIMIT} && exec "$0" "$@"'
     server = Talker(["sh", "-c", raise_limit, tclsh.path, str(script)], environment)
     clients = None

@@ -144,8 +144,11 @@ class Peer:
         sock = socket.socket()
         if rcvbuf:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, int(rcvbuf))
+        return self._listen(sock, 1024)
+
+    def _listen(self, sock: socket.socket, backlog: int) -> str:
         sock.bind((LOOPBACK, 0))
-        sock.listen(1024)
+        sock.listen(backlog)
         sock.settimeout(TIMEOUT_S)
         port = str(sock.getsockname()[1])
         self.listeners[port] = sock
@@ -170,13 +173,7 @@ class Peer:
         return self._add(sock)
 
     def do_mptcplisten(self) -> str:
-        sock = socket.socket(proto=MPTCP)
-        sock.bind((LOOPBACK, 0))
-        sock.listen(128)
-        sock.settimeout(TIMEOUT_S)
-        port = str(sock.getsockname()[1])
-        self.listeners[port] = sock
-        return port
+        return self._listen(socket.socket(proto=MPTCP), 128)
 
     def do_fellback(self, key: str) -> str:
         # struct mptcp_info: eight bytes of counts, then the flags, of which bit 0 is a fallback.
