@@ -44,22 +44,43 @@ foreach info [iocp::engines] {
 EOF
 )
 [ -n "$engines" ]
-# One after the other: a port that one has just given up, another could take at once.
+# Each run has a network of its own, so that no port that one has just given up is taken by another.
+# Then they run side by side; where that cannot be, one after the other.
+network=
+for flags in -n "-r -n"; do
+    [ -n "$network" ] || ! unshare $flags ip link set lo up 2>/dev/null || network="unshare $flags"
+done
+logs=$build/logs
+rm -rf "$logs"
+mkdir "$logs"
 result=0
-check() {
-    tclsh=$1 engine=$2
-    shift 2
-    LD_PRELOAD=$preload TCLCHAN_ENGINE=$engine timeout -k 5 "${LIMIT_SECONDS:-600}" \
-        "$tclsh" tcl_tests/all.tcl "$@" || result=1
+running=
+# start NAME TCLSH ENGINE ARG... -- begin a run; finish waits for all that have begun.
+start() {
+    name=$1 tclsh=$2 engine=$3
+    shift 3
+    set -- timeout -k 5 "${LIMIT_SECONDS:-900}" env LD_PRELOAD="$preload" TCLCHAN_ENGINE="$engine" \
+        "$tclsh" tcl_tests/all.tcl "$@"
+    [ -z "$network" ] || set -- $network sh -c 'ip link set lo up && exec "$@"' sh "$@"
+    "$@" >"$logs/$name" 2>&1 &
+    running="$running $!"
+    [ -n "$network" ] || finish
+}
+finish() {
+    for pid in $running; do
+        wait "$pid" || result=1
+    done
+    running=
 }
 for engine in $engines; do
-    check tclsh "$engine" "$@"
+    start "asan-$engine" tclsh "$engine" "$@"
 done
+finish
 if [ -n "$tclsh9" ]; then
     # The loader that it is run by frees nothing, nor does its tls everything.
     printf 'leak:ld-linux\nleak:libcrypto\n' >"$build/suppressions"
     export LSAN_OPTIONS="suppressions=$build/suppressions:print_suppressions=0"
-    check "$tclsh9" sim "$@"
+    start asan-tcl9-sim "$tclsh9" sim "$@"
 fi
 
 # Tcl and its Thread package are not built with it: it sees their locks, and their data not at all.
@@ -70,7 +91,9 @@ export TCLCHAN_PYTHON="$(command -v python3)" TCLCHAN_LIBDIR="$tsan/native"
 export TSAN_OPTIONS="suppressions=$PWD/tools/tsan.supp:exitcode=99"
 preload=$(cc -print-file-name=libtsan.so)
 for engine in $engines; do
-    check tclsh "$engine" -file "thread.test lookup.test"
+    start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test"
 done
+finish
+cat "$logs"/*
 [ $result = 0 ] && echo "sanitizers: nothing found on" $engines ${tclsh9:+"and sim with Tcl 9.0"}
 exit $result

@@ -73,6 +73,7 @@ if [ "$purpose" = test ]; then
     need openssl command -v openssl
     need binutils command -v readelf
     need curl command -v curl
+    need iproute2 command -v ip
     need chromium command -v chromium
 fi
 
