@@ -302,32 +302,36 @@ SetupProc(void *clientData, int flags)
     IocpThread *threadPtr = clientData;
     static const Tcl_Time now = {0, 0};
     int64_t dueNs;
-    int rounds = 0;
+    int rounds = 0, ready;
 
     if (!(flags & TCL_FILE_EVENTS)) {
 	return;
     }
     IocpThreadSettle(threadPtr);
     threadPtr->turnEnd = 0;
-    dueNs = IocpThreadTick(threadPtr);
-    if (dueNs >= 0) {
+    IocpThreadTick(threadPtr);
+    if (IocpNotifierHosts()) {
+	IocpEventFlushDirty(threadPtr);
+	ready = 0;
+    } else {
+	do {
+	    IocpThreadReap(threadPtr);
+	} while (threadPtr->dirty.firstPtr != NULL && ++rounds < SETUP_ROUNDS);
+	ready = threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1)
+		|| threadPtr->dirty.firstPtr != NULL;
+    }
+
+    /*
+     * Only now, since what has been submitted or reaped may be to be tried again.
+     */
+
+    dueNs = IocpThreadDue(threadPtr);
+    if (ready || threadPtr->ready.firstPtr != NULL) {
+	Tcl_SetMaxBlockTime(&now);
+    } else if (dueNs >= 0) {
 	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
 
 	Tcl_SetMaxBlockTime(&due);
-    }
-    if (IocpNotifierHosts()) {
-	IocpEventFlushDirty(threadPtr);
-	if (threadPtr->ready.firstPtr != NULL) {
-	    Tcl_SetMaxBlockTime(&now);
-	}
-	return;
-    }
-    do {
-	IocpThreadReap(threadPtr);
-    } while (threadPtr->dirty.firstPtr != NULL && ++rounds < SETUP_ROUNDS);
-    if (threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1)
-	    || threadPtr->ready.firstPtr != NULL || threadPtr->dirty.firstPtr != NULL) {
-	Tcl_SetMaxBlockTime(&now);
     }
 }
 

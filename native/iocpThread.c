@@ -498,10 +498,12 @@ RetryNow(IocpThread *threadPtr)
 int
 IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
 {
-    int64_t dueNs = IocpThreadTick(threadPtr);
+    int64_t dueNs;
     int result;
 
+    IocpThreadTick(threadPtr);
     IocpEventFlushDirty(threadPtr);
+    dueNs = IocpThreadDue(threadPtr);
     if (dueNs >= 0 && (timeoutNs < 0 || timeoutNs > dueNs)) {
 	timeoutNs = dueNs;
     }
@@ -637,16 +639,14 @@ IocpThreadLinger(IocpThread *threadPtr)
 /*
  * IocpThreadTick --
  *	Do what is due.
- * Results:
- *	How many nanoseconds there are until something is due again; -1 if nothing is.
  */
-int64_t
+void
 IocpThreadTick(IocpThread *threadPtr)
 {
-    uint64_t now, due;
+    uint64_t now;
 
     if (threadPtr->retryDue == 0 && threadPtr->lingerDue == 0) {
-	return -1;
+	return;
     }
     now = IocpNow();
     if (threadPtr->retryDue != 0 && now >= threadPtr->retryDue) {
@@ -657,11 +657,25 @@ IocpThreadTick(IocpThread *threadPtr)
 	Expire(threadPtr);
 	IocpThreadLinger(threadPtr);
     }
-    due = threadPtr->retryDue;
+}
+
+/*
+ * IocpThreadDue --
+ *	How many nanoseconds there are until something is due; -1 if nothing is.
+ */
+int64_t
+IocpThreadDue(IocpThread *threadPtr)
+{
+    uint64_t now, due = threadPtr->retryDue;
+
     if (due == 0 || (threadPtr->lingerDue != 0 && threadPtr->lingerDue < due)) {
 	due = threadPtr->lingerDue;
     }
-    return due == 0 ? -1 : due > now ? (int64_t)(due - now) : 0;
+    if (due == 0) {
+	return -1;
+    }
+    now = IocpNow();
+    return due > now ? (int64_t)(due - now) : 0;
 }
 
 /*
