@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 
 #define EPOLL_EVENTS 256
+#define EPOLL_SKIPS 8		/* So often ops are tried before edges are fetched again. */
 
 /* IocpHandle.flags */
 #define EPOLL_HF_ATTACHED 1	/* Registered with epoll. */
@@ -38,6 +39,7 @@ typedef struct EpollEngine {
     int epollFd;
     int attendFd;		/* Registered, with data.ptr NULL; -1: none. */
     IocpOp *firstPtr, *lastPtr;	/* Ops to try. */
+    int skipped;		/* Edges have not been fetched as often. */
     IocpBuf *freePtr;		/* Pool buffers that nobody uses. */
     IocpPool pool;
     struct epoll_event events[EPOLL_EVENTS];
@@ -386,6 +388,7 @@ EpollCollect(EpollEngine *epollPtr, int64_t timeoutNs)
     int count;
 
     IOCP_ADD(epollPtr->base.counts.enters, 1);
+    epollPtr->skipped = 0;
     count = IocpEpollWait(epollPtr->epollFd, epollPtr->events, EPOLL_EVENTS, timeoutNs);
     if (count < 0) {
 	return -errno;
@@ -440,9 +443,13 @@ EpollReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     EpollEngine *epollPtr = (EpollEngine *)enginePtr;
     int count = EpollTryAll(epollPtr, completions, max);
 
-    if (count == 0) {
+    /*
+     * An op that never has to wait must not keep others from being heard of.
+     */
+
+    if (count == 0 || (count < max && ++epollPtr->skipped >= EPOLL_SKIPS)) {
 	EpollCollect(epollPtr, 0);
-	count = EpollTryAll(epollPtr, completions, max);
+	count += EpollTryAll(epollPtr, completions + count, max - count);
     }
     return count;
 }
