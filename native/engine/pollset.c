@@ -24,7 +24,8 @@ struct IocpPollSet {
 
 /*
  * IocpEpollWait --
- *	epoll_wait with the kernel's own precision. Linux before 5.11 counts in milliseconds.
+ *	epoll_wait with the kernel's own precision. Linux before 5.11 counts in milliseconds; and a
+ *	seccomp filter that does not know epoll_pwait2, as older container run-times have, forbids it.
  */
 int
 IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)
@@ -32,15 +33,20 @@ IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutN
     struct timespec timeout = {
 	.tv_sec = timeoutNs / IOCP_SECOND, .tv_nsec = timeoutNs % IOCP_SECOND
     };
-    int count = epoll_pwait2(epollFd, events, max, timeoutNs < 0 ? NULL : &timeout, NULL);
+    static _Atomic int inMs = 0;	/* That is how it is here. */
+    int64_t ms;
+    int count;
 
-    if (count < 0 && errno == ENOSYS) {
-	int64_t ms = (timeoutNs + IOCP_MS - 1) / IOCP_MS;
-
-	count = epoll_wait(epollFd, events, max,
-		timeoutNs < 0 ? -1 : ms > INT32_MAX ? INT32_MAX : (int)ms);
+    if (!atomic_load_explicit(&inMs, memory_order_relaxed)) {
+	count = epoll_pwait2(epollFd, events, max, timeoutNs < 0 ? NULL : &timeout, NULL);
+	if (count >= 0 || (errno != ENOSYS && errno != EPERM)) {
+	    return count;
+	}
+	atomic_store_explicit(&inMs, 1, memory_order_relaxed);
     }
-    return count;
+    ms = (timeoutNs + IOCP_MS - 1) / IOCP_MS;
+    return epoll_wait(epollFd, events, max,
+	    timeoutNs < 0 ? -1 : ms > INT32_MAX ? INT32_MAX : (int)ms);
 }
 
 static uint64_t
