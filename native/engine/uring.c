@@ -28,7 +28,8 @@
 #define URING_MSGS 1024
 #define URING_BUF_GROUP 0
 
-#define URING_OPF_CANCEL 1	/* On the list of cancellations that found the ring full. */
+#define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
+#define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
 
 typedef struct UringEngine {
     IocpEngine base;
@@ -36,7 +37,9 @@ typedef struct UringEngine {
     int eventFd;
     struct io_uring_buf_ring *bufRingPtr;
     IocpPool pool;
+    int poolCredit;		/* Buffers that were added since the kernel last had none. */
     IocpOp *cancelPtr;		/* Cancellations to repeat. */
+    int unattend;		/* That of attendKey's poll is one of them. */
     int attendKey;		/* Its address stands for attendProc's descriptor. */
     /*
      * Vectors and headers of ops that are queued but not submitted. The kernel has copied them
@@ -158,14 +161,27 @@ UringProvide(UringEngine *uringPtr, IocpBuf *bufPtr, int count)
     io_uring_buf_ring_advance(uringPtr->bufRingPtr, count);
 }
 
+/*
+ * UringGrowPool --
+ *	The kernel had no buffer for a receive: add a chunk, unless one was added for another receive
+ *	of the same reap.
+ * Results:
+ *	0 if the pool has reached its limit.
+ */
 static int
 UringGrowPool(UringEngine *uringPtr)
 {
-    IocpBuf *bufPtr = IocpPoolGrow(&uringPtr->pool);
+    IocpBuf *bufPtr;
 
+    if (uringPtr->poolCredit > 0) {
+	uringPtr->poolCredit--;
+	return 1;
+    }
+    bufPtr = IocpPoolGrow(&uringPtr->pool);
     if (bufPtr == NULL) {
 	return 0;
     }
+    uringPtr->poolCredit = IOCP_POOL_CHUNK - 1;
     UringProvide(uringPtr, bufPtr, IOCP_POOL_CHUNK);
     IOCP_ADD(uringPtr->base.counts.poolBytes, (uint64_t)IOCP_POOL_CHUNK * IOCP_POOL_BUFSIZE);
     return 1;
@@ -369,17 +385,33 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     return IOCP_QUEUED;
 }
 
+/*
+ * UringCancelKey --
+ *	Cancel what has the key for its user data.
+ * Results:
+ *	0 if there is no room in the ring.
+ */
+static int
+UringCancelKey(UringEngine *uringPtr, void *keyPtr)
+{
+    struct io_uring_sqe *sqePtr = UringEntry(uringPtr);
+
+    if (sqePtr == NULL) {
+	return 0;
+    }
+    io_uring_prep_cancel64(sqePtr, (uint64_t)(uintptr_t)keyPtr, 0);
+    io_uring_sqe_set_data(sqePtr, NULL);
+    return 1;
+}
+
 static void
 UringCancel(IocpEngine *enginePtr, IocpOp *opPtr)
 {
     UringEngine *uringPtr = (UringEngine *)enginePtr;
-    struct io_uring_sqe *sqePtr = UringEntry(uringPtr);
 
-    if (sqePtr != NULL) {
-	io_uring_prep_cancel64(sqePtr, (uint64_t)(uintptr_t)opPtr, 0);
-	io_uring_sqe_set_data(sqePtr, NULL);
-    } else if (!(opPtr->engineFlags & URING_OPF_CANCEL)) {
-	opPtr->engineFlags |= URING_OPF_CANCEL;
+    opPtr->engineFlags |= URING_OPF_CANCELED;
+    if (!UringCancelKey(uringPtr, opPtr) && !(opPtr->engineFlags & URING_OPF_LISTED)) {
+	opPtr->engineFlags |= URING_OPF_LISTED;
 	opPtr->nextPtr = uringPtr->cancelPtr;
 	uringPtr->cancelPtr = opPtr;
     }
@@ -398,7 +430,7 @@ UringForgetCancel(UringEngine *uringPtr, IocpOp *opPtr)
 	linkPtr = &(*linkPtr)->nextPtr;
     }
     *linkPtr = opPtr->nextPtr;
-    opPtr->engineFlags &= ~(unsigned)URING_OPF_CANCEL;
+    opPtr->engineFlags &= ~(unsigned)URING_OPF_LISTED;
 }
 
 static void
@@ -410,9 +442,12 @@ UringRepeatCancels(UringEngine *uringPtr)
     while (opPtr != NULL) {
 	IocpOp *nextPtr = opPtr->nextPtr;
 
-	opPtr->engineFlags &= ~(unsigned)URING_OPF_CANCEL;
+	opPtr->engineFlags &= ~(unsigned)URING_OPF_LISTED;
 	UringCancel(&uringPtr->base, opPtr);
 	opPtr = nextPtr;
+    }
+    if (uringPtr->unattend) {
+	uringPtr->unattend = !UringCancelKey(uringPtr, &uringPtr->attendKey);
     }
 }
 
@@ -435,7 +470,7 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
 	return 0;
     }
     if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
-	    && !(opPtr->engineFlags & URING_OPF_CANCEL) && UringGrowPool(uringPtr)
+	    && !(opPtr->engineFlags & URING_OPF_CANCELED) && UringGrowPool(uringPtr)
 	    && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
 	return 0;
     }
@@ -445,7 +480,7 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
     compPtr->bufPtr = NULL;
     if (cqePtr->flags & IORING_CQE_F_MORE) {
 	compPtr->flags |= IOCP_COMPF_MORE;
-    } else if (opPtr->engineFlags & URING_OPF_CANCEL) {
+    } else if (opPtr->engineFlags & URING_OPF_LISTED) {
 	UringForgetCancel(uringPtr, opPtr);
     }
     if (cqePtr->flags & IORING_CQE_F_SOCK_NONEMPTY) {
@@ -474,9 +509,10 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     unsigned head, seen = 0;
     int count = 0;
 
-    if (uringPtr->cancelPtr != NULL) {
+    if (uringPtr->cancelPtr != NULL || uringPtr->unattend) {
 	UringRepeatCancels(uringPtr);
     }
+    uringPtr->poolCredit = 0;
     if (io_uring_sq_ready(ringPtr) > 0 || UringTaskWork(ringPtr)) {
 	UringSubmitQueued(uringPtr);
     }
@@ -502,7 +538,7 @@ UringWait(IocpEngine *enginePtr, int64_t timeoutNs)
     };
     int result;
 
-    if (uringPtr->cancelPtr != NULL) {
+    if (uringPtr->cancelPtr != NULL || uringPtr->unattend) {
 	UringRepeatCancels(uringPtr);
     }
     if (timeoutNs == 0 || io_uring_cq_ready(ringPtr) > 0) {
@@ -519,7 +555,16 @@ UringWait(IocpEngine *enginePtr, int64_t timeoutNs)
 	    result = -EINTR;
 	}
     } else {
+	uint64_t end = io_uring_sq_ready(ringPtr) > 0 ? IocpNow() + (uint64_t)timeoutNs : 0;
+
+	/*
+	 * The same here, but that it says -ETIME.
+	 */
+
 	result = io_uring_submit_and_wait_timeout(ringPtr, &cqePtr, 1, &timeout, NULL);
+	if (result == -ETIME && end != 0 && io_uring_cq_ready(ringPtr) == 0 && IocpNow() < end) {
+	    result = -EINTR;
+	}
     }
     if (io_uring_sq_ready(ringPtr) == 0) {
 	uringPtr->vecCount = uringPtr->msgCount = 0;
@@ -535,15 +580,14 @@ static void
 UringAttend(IocpEngine *enginePtr, int fd)
 {
     UringEngine *uringPtr = (UringEngine *)enginePtr;
-    struct io_uring_sqe *sqePtr = UringEntry(uringPtr);
+    struct io_uring_sqe *sqePtr;
 
-    if (sqePtr == NULL) {
-	return;			/* The caller looks by itself, and asks again. */
-    }
     if (fd < 0) {
-	io_uring_prep_cancel64(sqePtr, (uint64_t)(uintptr_t)&uringPtr->attendKey, 0);
-	io_uring_sqe_set_data(sqePtr, NULL);
-    } else {
+	uringPtr->unattend = !UringCancelKey(uringPtr, &uringPtr->attendKey);
+	return;
+    }
+    sqePtr = uringPtr->unattend ? NULL : UringEntry(uringPtr);
+    if (sqePtr != NULL) {	/* Otherwise the caller looks by itself, and asks again. */
 	io_uring_prep_poll_add(sqePtr, fd, POLLIN);
 	io_uring_sqe_set_data(sqePtr, &uringPtr->attendKey);
 	enginePtr->attending = 1;
@@ -562,11 +606,13 @@ UringArm(IocpEngine *enginePtr, int armed)
 
     /*
      * What completed before the kernel saw the flag has not signalled the eventfd. The fence orders
-     * the store of the flag before the loads that look for such completions.
+     * the store of the flag before the loads that look for such completions. And what the last reap
+     * has queued itself, the next one submits.
      */
 
     atomic_thread_fence(memory_order_seq_cst);
-    return io_uring_cq_ready(&uringPtr->ring) > 0 || UringTaskWork(&uringPtr->ring);
+    return io_uring_cq_ready(&uringPtr->ring) > 0 || UringTaskWork(&uringPtr->ring)
+	    || io_uring_sq_ready(&uringPtr->ring) > 0;
 }
 
 static int
