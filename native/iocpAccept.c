@@ -26,6 +26,18 @@ struct IocpAcceptScript {
 static IocpMutex acceptMutex = IOCP_MUTEX_INIT;
 
 /*
+ * IocpAcceptForked --
+ *	In a forked child: another thread of the parent may have been at the lists.
+ */
+void
+IocpAcceptForked(void)
+{
+    static const IocpMutex unlocked = IOCP_MUTEX_INIT;
+
+    acceptMutex = unlocked;
+}
+
+/*
  * InterpDeleted --
  *	The interpreter goes: its listeners that live on close what they accept.
  */

@@ -248,6 +248,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	return 1;
     }
     threadPtr = chanPtr->threadPtr;
+    IocpThreadSettle(threadPtr);
     told = (IocpTold){chanPtr, threadPtr->toldPtr};
     threadPtr->toldPtr = &told;
     threadPtr->deferEnd = IocpNow() + TURN_NS;
@@ -264,6 +265,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     if (!IocpThreadIsCurrent(threadPtr)) {
 	return 1;		/* The script has ended Tcl in this thread, and us with it. */
     }
+    IocpThreadSettle(threadPtr);	/* The script may have forked. */
     threadPtr->toldPtr = told.outerPtr;
     if (threadPtr->dirtyCount >= DIRTY_MAX) {
 	IocpThreadReap(threadPtr);
@@ -285,6 +287,7 @@ SweepEventProc(Tcl_Event *eventPtr, int flags)
 	return 0;
     }
     threadPtr->sweepQueued = 0;
+    IocpThreadSettle(threadPtr);
     now = IocpNow();
     if (now < threadPtr->turnEnd) {
 	IocpThreadReap(threadPtr);
@@ -375,6 +378,7 @@ NotifyProc(void *clientData, int mask)
     IocpThread *threadPtr = clientData;
 
     (void)mask;
+    IocpThreadSettle(threadPtr);
     threadPtr->enginePtr->typePtr->notifiedProc(threadPtr->enginePtr);
 }
 

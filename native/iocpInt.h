@@ -328,6 +328,7 @@ void IocpStatsAddThread(IocpThread *threadPtr);
 void IocpStatsSetEngine(IocpThread *threadPtr, IocpEngine *enginePtr);
 void IocpStatsRemoveThread(IocpThread *threadPtr);
 int IocpThreadCount(void);
+void IocpStatsForked(void);
 Tcl_ObjCmdProc IocpStatsObjCmd;
 Tcl_ObjCmdProc IocpStatsDictObjCmd;
 
@@ -425,6 +426,7 @@ IocpAcceptScript *IocpAcceptScriptNew(Tcl_Interp *interp, const char *script);
 Tcl_CloseProc IocpAcceptScriptFree;
 int IocpAcceptTakeOn(IocpAcceptScript *acceptPtr, IocpChan *chanPtr);
 Tcl_TcpAcceptProc IocpAcceptProc;
+void IocpAcceptForked(void);
 
 /* iocpAddr.c */
 void IocpQueryInit(IocpQuery *queryPtr, Tcl_Interp *interp, const char *host, int port,

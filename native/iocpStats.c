@@ -97,6 +97,23 @@ IocpThreadCount(void)
 }
 
 /*
+ * IocpStatsForked --
+ *	In a forked child, all threads are the parent's. Nothing but stores here: the parent may have
+ *	been anywhere.
+ */
+void
+IocpStatsForked(void)
+{
+    static const IocpMutex unlocked = IOCP_MUTEX_INIT;
+
+    threadsMutex = unlocked;
+    for (IocpThread *threadPtr = threadsPtr; threadPtr != NULL;
+	    threadPtr = threadPtr->nextThreadPtr) {
+	threadPtr->forked = 1;
+    }
+}
+
+/*
  * IocpStatsRemoveThread --
  *	The thread's counts stay, but for the pool, which goes with its engine.
  */

@@ -41,10 +41,11 @@ static void
 ForkedChild(void)
 {
     if (currentPtr != NULL) {
-	currentPtr->forked = 1;
 	currentPtr->toldPtr = NULL;
 	currentPtr = NULL;
     }
+    IocpStatsForked();
+    IocpAcceptForked();
     IocpResolveForked();
 }
 
