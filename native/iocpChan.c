@@ -247,6 +247,7 @@ IocpChanForget(IocpChan *chanPtr)
     chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
     chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
     chanPtr->sendCount = 0;
+    chanPtr->deferred = 0;
     if (chanPtr->connectPtr != NULL) {
 	chanPtr->connectPtr->op.inFlight = 0;
     }
@@ -295,9 +296,13 @@ int
 IocpChanClose(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
-    int error = chanPtr->sendErrorUntold ? chanPtr->sendError : 0;
-    int sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
+    int error, sending;
 
+    if (chanPtr->deferred) {
+	IocpThreadReap(threadPtr);	/* Nobody else tells the peer of the end. */
+    }
+    error = chanPtr->sendErrorUntold ? chanPtr->sendError : 0;
+    sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
     IocpChanRef(chanPtr);
     chanPtr->channel = NULL;
     chanPtr->watchMask = 0;
@@ -454,6 +459,7 @@ Leave(IocpChan *chanPtr)
 
     chanPtr->flags |= IOCP_CHANF_DETACHED;
     IocpConnectLeave(chanPtr);
+    IocpDeferTake(chanPtr);
     CancelAll(chanPtr);
     while (chanPtr->inFlight > 0) {
 	IocpThreadWait(threadPtr, -1);

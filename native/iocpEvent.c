@@ -14,7 +14,7 @@
  *	   goes to the queue again behind them; Tcl's notifier, which costs thread switches, is not
  *	   asked.
  *
- * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most TURN_NS;
+ * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most IOCP_TURN;
  * then channels that are ready wait on the ready list until the notifier has been asked, and
  * everybody else gets their chance.
  *
@@ -28,7 +28,6 @@
 
 #include "iocpInt.h"
 
-#define TURN_NS 2000000u
 #define IDLE_NS 20000000u
 #define SETUP_ROUNDS 4		/* So often ops that completions make are submitted at once. */
 #define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own. */
@@ -109,6 +108,7 @@ QueueChanEvent(IocpThread *threadPtr, IocpChan *chanPtr)
     eventPtr->header.proc = ChanEventProc;
     eventPtr->chanPtr = chanPtr;
     chanPtr->eventQueued = 1;
+    threadPtr->eventsWaiting++;
     IocpChanRef(chanPtr);
     IOCP_COUNT(threadPtr, eventsQueued, 1);
     Tcl_QueueEvent(&eventPtr->header, TCL_QUEUE_TAIL);
@@ -172,8 +172,8 @@ IocpEventTell(IocpChan *chanPtr)
 void
 IocpEventDirty(IocpChan *chanPtr)
 {
+    chanPtr->threadPtr->dirtyCount += !chanPtr->dirtyLink.linked;
     QueuePush(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyLink));
-    chanPtr->threadPtr->dirtyCount++;
 }
 
 /*
@@ -187,6 +187,7 @@ IocpEventFlushDirty(IocpThread *threadPtr)
     IocpQueue queue = threadPtr->dirty;
     IocpChan *chanPtr;
 
+    IocpDeferTakeAll(threadPtr);
     threadPtr->dirty = (IocpQueue){NULL, NULL};
     threadPtr->dirtyCount = 0;
     while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, dirtyLink))) != NULL) {
@@ -202,14 +203,27 @@ IocpEventFlushDirty(IocpThread *threadPtr)
     }
 }
 
+/*
+ * TakeEvent --
+ *	An event is called, or deleted. Its reference is the caller's.
+ */
+static IocpChan *
+TakeEvent(Tcl_Event *eventPtr)
+{
+    IocpChan *chanPtr = ((ChanEvent *)eventPtr)->chanPtr;
+
+    chanPtr->eventQueued = 0;
+    chanPtr->threadPtr->eventsWaiting--;
+    return chanPtr;
+}
+
 static int
 IsEventOf(Tcl_Event *eventPtr, void *clientData)
 {
     if (eventPtr->proc != ChanEventProc || ((ChanEvent *)eventPtr)->chanPtr != clientData) {
 	return 0;
     }
-    ((ChanEvent *)eventPtr)->chanPtr->eventQueued = 0;
-    IocpChanUnref(clientData);
+    IocpChanUnref(TakeEvent(eventPtr));
     return 1;
 }
 
@@ -234,7 +248,7 @@ IocpEventForget(IocpChan *chanPtr)
 static int
 ChanEventProc(Tcl_Event *eventPtr, int flags)
 {
-    IocpChan *chanPtr = ((ChanEvent *)eventPtr)->chanPtr;
+    IocpChan *chanPtr;
     IocpThread *threadPtr;
     IocpTold told;
     int mask;
@@ -242,7 +256,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     if (!(flags & TCL_FILE_EVENTS)) {
 	return 0;
     }
-    chanPtr->eventQueued = 0;
+    chanPtr = TakeEvent(eventPtr);
     if (chanPtr->channel == NULL) {
 	IocpChanUnref(chanPtr);
 	return 1;
@@ -251,7 +265,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     IocpThreadSettle(threadPtr);
     told = (IocpTold){chanPtr, threadPtr->toldPtr};
     threadPtr->toldPtr = &told;
-    threadPtr->deferEnd = IocpNow() + TURN_NS;
+    threadPtr->toldSince = IocpNow();
     mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
     if (chanPtr->flags & IOCP_CHANF_TCL_HOLDS) {
 	chanPtr->flags &= ~(unsigned)IOCP_CHANF_TCL_HOLDS;
@@ -353,7 +367,7 @@ CheckProc(void *clientData, int flags)
     IocpThreadSettle(threadPtr);
     if (!hosts) {
 	threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
-	threadPtr->turnEnd = now + TURN_NS;
+	threadPtr->turnEnd = now + IOCP_TURN;
     }
     sweep = !hosts || now >= threadPtr->idleDue;
     queue = threadPtr->ready;
@@ -435,8 +449,7 @@ IsOurEvent(Tcl_Event *eventPtr, void *clientData)
 {
     (void)clientData;
     if (eventPtr->proc == ChanEventProc) {
-	((ChanEvent *)eventPtr)->chanPtr->eventQueued = 0;
-	IocpChanUnref(((ChanEvent *)eventPtr)->chanPtr);
+	IocpChanUnref(TakeEvent(eventPtr));
 	return 1;
     }
     return eventPtr->proc == SweepEventProc;

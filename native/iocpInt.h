@@ -5,7 +5,8 @@
  * Threads: a channel, its ops and its thread's IocpThread are used by one thread only, the one
  * whose Tcl notifier serves the channel. Nothing here is locked. What crosses threads is the
  * counters (relaxed atomics), the list of threads (a mutex, iocpStats.c), and the names that are
- * looked up (a mutex, iocpResolve.c).
+ * looked up (a mutex, iocpResolve.c), and the send queues of channels that are put off (a mutex of
+ * each thread, iocpDefer.c).
  */
 
 #ifndef IOCP_INT_H
@@ -23,6 +24,7 @@ typedef int Tcl_Size;
 
 #define IOCP_VERSION "3.1"
 
+#define IOCP_TURN (2 * IOCP_MS)	/* How long a turn of the event loop lasts at most. */
 #define IOCP_EXIT_WAIT (20 * IOCP_MS)	/* How often -linger is looked at while a thread ends. */
 
 /* Defaults of the channel options; iocpOption.c documents them. */
@@ -109,8 +111,12 @@ struct IocpThread {
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
-    uint64_t deferEnd;		/* Until then ops of the running script may wait for the sweep. */
+    uint64_t toldSince;		/* When the innermost script of our events was called. */
+    int eventsWaiting;		/* Events of channels in Tcl's queue. */
     int dirtyCount;		/* About as many channels are dirty. */
+    IocpMutex deferMutex;	/* Guards the list of channels whose sends are put off, and their */
+    IocpChan *deferFirstPtr;	/* queues (iocpDefer.c); only the thread itself changes the list. */
+    uint64_t deferSince;	/* When the first of them was put off. */
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
     uint64_t lingerDue;		/* When they are looked at; 0: not at all. Not a timer of Tcl's:
 				 * Tcl 8.6 may delete the wrong one when a channel moves. */
@@ -267,6 +273,11 @@ struct IocpChan {
     int sendCount;		/* Buffers in that chain; sendOp.bufCount of them in flight. */
     int sendError;		/* errno of a failed send, or 0. Nothing is accepted after it. */
     int sendErrorUntold;	/* No write has returned it yet. */
+    /* While it is put off (iocpDefer.c): */
+    int deferred;		/* It is on its thread's list. */
+    IocpChan *deferNextPtr;
+    size_t pushed;		/* Bytes of the queue that the kernel has nevertheless. */
+    int pushError;		/* errno with which that ended, or 0. */
 };
 
 /* One socket of a listener (there is one for each address family). */
@@ -328,6 +339,7 @@ void IocpStatsAddThread(IocpThread *threadPtr);
 void IocpStatsSetEngine(IocpThread *threadPtr, IocpEngine *enginePtr);
 void IocpStatsRemoveThread(IocpThread *threadPtr);
 int IocpThreadCount(void);
+void IocpThreadEach(void (*proc)(IocpThread *threadPtr, void *clientData), void *clientData);
 void IocpStatsForked(void);
 Tcl_ObjCmdProc IocpStatsObjCmd;
 Tcl_ObjCmdProc IocpStatsDictObjCmd;
@@ -399,6 +411,14 @@ void IocpSendStart(IocpChan *chanPtr);
 void IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpSendDiscard(IocpChan *chanPtr);
 void IocpSendShutdown(IocpChan *chanPtr);
+void IocpSendPushed(IocpChan *chanPtr, size_t size, int error);
+
+/* iocpDefer.c */
+int IocpDeferMay(IocpThread *threadPtr);
+void IocpDeferAdd(IocpChan *chanPtr);
+void IocpDeferTake(IocpChan *chanPtr);
+void IocpDeferTakeAll(IocpThread *threadPtr);
+void IocpDeferForked(void);
 
 /* iocpConnect.c */
 Tcl_Channel IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myaddr,

@@ -44,6 +44,11 @@ typedef pthread_mutex_t IocpMutex;
 #define IocpMutexLock(mutexPtr) pthread_mutex_lock(mutexPtr)
 #define IocpMutexUnlock(mutexPtr) pthread_mutex_unlock(mutexPtr)
 
+typedef pthread_cond_t IocpCond;
+#define IOCP_COND_INIT PTHREAD_COND_INITIALIZER
+#define IocpCondWait(condPtr, mutexPtr) pthread_cond_wait(condPtr, mutexPtr)
+#define IocpCondSignal(condPtr) pthread_cond_signal(condPtr)
+
 #define IOCP_THREAD_LOCAL _Thread_local
 
 /* A value whose destructor runs when its thread ends, even one that is not Tcl's. */

@@ -1,11 +1,14 @@
 /*
  * iocpSend.c --
  *	Sending. A write goes to the kernel at once, since a script may do anything next, and wait
- *	for its effect. Only what the kernel has no room for is queued, in at most -sendcap buffers,
- *	and sent by ops: one vectored send at a time, so that order is certain.
+ *	for its effect; or, of a handler among others, when they have been called (iocpDefer.c).
+ *	Only what is put off, or what the kernel has no room for, is queued, in at most -sendcap
+ *	buffers, and sent by ops: one vectored send at a time, so that order is certain.
  */
 
 #include "iocpInt.h"
+
+#define DEFER_MAX 8192		/* Larger writes are not worth copying to put them off. */
 
 /*
  * IocpSendStart --
@@ -21,6 +24,7 @@ IocpSendStart(IocpChan *chanPtr)
 	    || (chanPtr->flags & (IOCP_CHANF_ABORT | IOCP_CHANF_DETACHED))) {
 	return;
     }
+    IOCP_ASSERT(!chanPtr->deferred);
     opPtr->bufPtr = chanPtr->sendFirstPtr;
     opPtr->bufCount = chanPtr->sendCount < IOCP_VECS_MAX ? chanPtr->sendCount : IOCP_VECS_MAX;
     IocpOpSubmit(chanPtr, opPtr);
@@ -60,6 +64,36 @@ Consume(IocpChan *chanPtr, size_t size)
 }
 
 /*
+ * Failed --
+ *	Nothing more can be sent. What has arrived can still be read.
+ */
+static void
+Failed(IocpChan *chanPtr, int error)
+{
+    IocpChanError(chanPtr, error);
+    chanPtr->sendError = error;
+    chanPtr->sendErrorUntold = 1;
+    IocpSendDiscard(chanPtr);
+    IocpEventDirty(chanPtr);
+}
+
+/*
+ * IocpSendPushed --
+ *	What was put off is the channel's again; the kernel has taken size bytes of it meanwhile.
+ */
+void
+IocpSendPushed(IocpChan *chanPtr, size_t size, int error)
+{
+    Consume(chanPtr, size);
+    if (error != 0) {
+	Failed(chanPtr, error);
+    }
+    if (size > 0 || error != 0) {
+	IocpEventTell(chanPtr);
+    }
+}
+
+/*
  * IocpSendDone --
  *	A send is complete, perhaps in part.
  */
@@ -90,11 +124,7 @@ IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	IocpThreadRetryLater(chanPtr->threadPtr);
 	return;
     default:
-	IocpChanError(chanPtr, error);
-	chanPtr->sendError = error;
-	chanPtr->sendErrorUntold = 1;
-	IocpSendDiscard(chanPtr);
-	IocpEventDirty(chanPtr);	/* What has arrived can still be read. */
+	Failed(chanPtr, error);
 	break;
     }
     if (IocpChanReady(chanPtr) & chanPtr->watchMask & (error ? ~0 : TCL_WRITABLE)) {
@@ -196,9 +226,34 @@ SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
 }
 
 /*
+ * PutOff --
+ *	Let a small write of a handler wait for those of others.
+ * Results:
+ *	0 if it is not to wait.
+ */
+static int
+PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
+{
+    if (!(chanPtr->flags & IOCP_CHANF_NONBLOCKING) || toWrite > DEFER_MAX
+	    || chanPtr->sendError != 0
+	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
+	    || (chanPtr->sendFirstPtr != NULL && !chanPtr->deferred)
+	    || chanPtr->sendCount >= chanPtr->settings.sendCap
+	    || !IocpDeferMay(chanPtr->threadPtr)) {
+	return 0;
+    }
+    IocpDeferTake(chanPtr);
+    if (chanPtr->sendError != 0 || !Accept(chanPtr, buf, (size_t)toWrite)) {
+	return 0;
+    }
+    IocpDeferAdd(chanPtr);
+    return 1;
+}
+
+/*
  * IocpSendWrite --
- *	Send, or accept for sending. What the kernel has no room for waits in the queue; a blocking
- *	channel waits with it.
+ *	Send, or accept for sending. What is put off, or what the kernel has no room for, waits in
+ *	the queue; a blocking channel waits with it.
  * Results:
  *	toWrite; or -1 and *errorCodePtr: EAGAIN when -sendcap buffers are waiting, or the error of
  *	an earlier send.
@@ -210,6 +265,12 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
     int blocking = threadPtr->exiting || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
     int sent;
 
+    if (PutOff(chanPtr, buf, toWrite)) {
+	return toWrite;
+    }
+    if (chanPtr->deferred) {
+	IocpThreadReap(threadPtr);	/* What is ahead of it leaves now. */
+    }
     if (chanPtr->sendError == 0 && chanPtr->sendCount >= chanPtr->settings.sendCap) {
 	if (blocking) {
 	    Drain(chanPtr, chanPtr->settings.sendCap - 1);
@@ -262,6 +323,9 @@ IocpSendDiscard(IocpChan *chanPtr)
 void
 IocpSendShutdown(IocpChan *chanPtr)
 {
+    if (chanPtr->deferred) {
+	IocpThreadReap(chanPtr->threadPtr);
+    }
     chanPtr->flags |= IOCP_CHANF_SHUT_WRITE;
     if (chanPtr->state == IOCP_CONNECTING
 	    || (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0)) {

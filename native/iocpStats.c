@@ -97,8 +97,23 @@ IocpThreadCount(void)
 }
 
 /*
+ * IocpThreadEach --
+ *	Call a procedure for each thread that uses the driver. None of them goes meanwhile.
+ */
+void
+IocpThreadEach(void (*proc)(IocpThread *threadPtr, void *clientData), void *clientData)
+{
+    IocpMutexLock(&threadsMutex);
+    for (IocpThread *threadPtr = threadsPtr; threadPtr != NULL;
+	    threadPtr = threadPtr->nextThreadPtr) {
+	proc(threadPtr, clientData);
+    }
+    IocpMutexUnlock(&threadsMutex);
+}
+
+/*
  * IocpStatsForked --
- *	In a forked child, all threads are the parent's. Nothing but stores here: the parent may have
+ *	In a forked child, all of them are the parent's. Nothing but stores here: the parent may have
  *	been anywhere.
  */
 void
@@ -110,6 +125,7 @@ IocpStatsForked(void)
     for (IocpThread *threadPtr = threadsPtr; threadPtr != NULL;
 	    threadPtr = threadPtr->nextThreadPtr) {
 	threadPtr->forked = 1;
+	threadPtr->deferMutex = unlocked;
     }
 }
 

@@ -45,6 +45,7 @@ ForkedChild(void)
 	currentPtr = NULL;
     }
     IocpStatsForked();
+    IocpDeferForked();
     IocpAcceptForked();
     IocpResolveForked();
 }
@@ -131,6 +132,7 @@ ThreadNew(IocpEngine *enginePtr)
 	Tcl_Panic("unable to alloc %lu bytes", (unsigned long)sizeof(IocpThread));
     }
     threadPtr->enginePtr = enginePtr;
+    threadPtr->deferMutex = (IocpMutex)IOCP_MUTEX_INIT;
     currentPtr = threadPtr;
     IocpStatsAddThread(threadPtr);
     IocpEventSourceNew(threadPtr);
@@ -573,7 +575,7 @@ IocpThreadMayDefer(IocpChan *chanPtr)
     IocpThread *threadPtr = chanPtr->threadPtr;
 
     return threadPtr->toldPtr != NULL && threadPtr->toldPtr->chanPtr == chanPtr
-	    && !threadPtr->exiting && IocpNow() < threadPtr->deferEnd;
+	    && !threadPtr->exiting && IocpNow() < threadPtr->toldSince + IOCP_TURN;
 }
 
 /*

@@ -78,11 +78,16 @@ IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr)
 }
 
 int
+IocpPush(IocpHandle *handlePtr, const char *data, size_t size)
+{
+    ssize_t result = send(handlePtr->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+    return result < 0 ? -errno : (int)result;
+}
+
+int
 IocpSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size)
 {
-    ssize_t result;
-
     IOCP_ADD(enginePtr->counts.enters, 1);
-    result = send(handlePtr->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return result < 0 ? -errno : (int)result;
+    return IocpPush(handlePtr, data, size);
 }

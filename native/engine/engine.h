@@ -130,6 +130,8 @@ typedef struct IocpEngineType {
     int (*sendNowProc)(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data,
 	    size_t size);	/* Send what the kernel takes at once: a count or -errno. Only while
 				 * no send on the handle is in flight. */
+    int (*pushProc)(IocpHandle *handlePtr, const char *data, size_t size);
+				/* The same, for other threads: it uses nothing but the descriptor. */
     int (*reapProc)(IocpEngine *enginePtr, IocpCompletion *completions, int max);
 				/* Hand over what was submitted, fetch what is complete, never
 				 * block. Returns how many. */
@@ -206,8 +208,9 @@ void IocpPoolFree(IocpPool *poolPtr);
 /* The first max buffers of a chain, as the kernel wants them. */
 int IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr);
 
-/* sendNowProc where sockets are what POSIX says. */
+/* sendNowProc and pushProc where sockets are what POSIX says. */
 int IocpSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size);
+int IocpPush(IocpHandle *handlePtr, const char *data, size_t size);
 
 /* none.c: what channels have where no engine can be. Never chosen. */
 extern IocpEngine iocpNoEngine;

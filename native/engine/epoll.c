@@ -531,6 +531,7 @@ const IocpEngineType iocpEpollEngine = {
     .submitProc = EpollSubmit,
     .cancelProc = EpollCancel,
     .sendNowProc = IocpSendNow,
+    .pushProc = IocpPush,
     .reapProc = EpollReap,
     .waitProc = EpollWait,
     .attendProc = EpollAttend,

@@ -98,6 +98,7 @@ static const IocpEngineType noneEngine = {
     .submitProc = NoneSubmit,
     .cancelProc = NoneCancel,
     .sendNowProc = IocpSendNow,
+    .pushProc = IocpPush,
     .reapProc = NoneReap,
     .waitProc = NoneWait,
     .attendProc = NoneAttend,

@@ -276,6 +276,7 @@ const IocpEngineType iocpSimEngine = {
     .submitProc = SimSubmit,
     .cancelProc = SimCancel,
     .sendNowProc = SimSendNow,
+    .pushProc = IocpPush,
     .reapProc = SimReap,
     .waitProc = SimWait,
     .attendProc = SimAttend,
