@@ -26,7 +26,7 @@
 #define REST_TICKS 200
 
 static IocpMutex pusherMutex = IOCP_MUTEX_INIT;
-static IocpCond pusherCond = IOCP_COND_INIT;	/* The pusher rests: there may be something. */
+static IocpCondition pusherWanted;	/* The pusher rests: there may be something. */
 static int running = 0;		/* There is a pusher; guarded by the mutex. */
 static _Atomic int resting = 1;	/* It does not look by itself. */
 static _Atomic uint64_t added = 0;	/* Something was put off, since the pusher last looked. */
@@ -104,7 +104,7 @@ Pusher(void *unused)
 	    IocpMutexLock(&pusherMutex);
 	    atomic_store(&resting, 1);
 	    while (atomic_load(&resting) && atomic_load(&added) == seen) {
-		IocpCondWait(&pusherCond, &pusherMutex);
+		IocpConditionWait(&pusherWanted, &pusherMutex);
 	    }
 	    atomic_store(&resting, 0);
 	    IocpMutexUnlock(&pusherMutex);
@@ -128,11 +128,12 @@ Rouse(void)
 {
     IocpMutexLock(&pusherMutex);
     if (!running) {
+	IocpConditionInit(&pusherWanted);
 	running = IocpSpawn(Pusher, NULL) == 0;
     }
     if (running) {
 	atomic_store(&resting, 0);
-	IocpCondSignal(&pusherCond);
+	IocpConditionSignal(&pusherWanted);
     }
     IocpMutexUnlock(&pusherMutex);
     return running;
@@ -236,10 +237,8 @@ void
 IocpDeferForked(void)
 {
     static const IocpMutex unlocked = IOCP_MUTEX_INIT;
-    static const IocpCond unused = IOCP_COND_INIT;
 
     pusherMutex = unlocked;
-    pusherCond = unused;
     running = 0;
     atomic_store(&resting, 1);
 }

@@ -25,11 +25,15 @@
 #include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 typedef int IocpSocket;
 #define IOCP_NO_SOCKET (-1)
+
+typedef int IocpFile;
+#define IOCP_NO_FILE (-1)
 
 typedef union IocpSockaddr {
     struct sockaddr sa;
@@ -44,10 +48,21 @@ typedef pthread_mutex_t IocpMutex;
 #define IocpMutexLock(mutexPtr) pthread_mutex_lock(mutexPtr)
 #define IocpMutexUnlock(mutexPtr) pthread_mutex_unlock(mutexPtr)
 
-typedef pthread_cond_t IocpCond;
-#define IOCP_COND_INIT PTHREAD_COND_INITIALIZER
-#define IocpCondWait(condPtr, mutexPtr) pthread_cond_wait(condPtr, mutexPtr)
-#define IocpCondSignal(condPtr) pthread_cond_signal(condPtr)
+/* What threads wait for, for ever or until a point of IocpNow's time. */
+typedef pthread_cond_t IocpCondition;
+#define IocpConditionSignal(conditionPtr) pthread_cond_signal(conditionPtr)
+#define IocpConditionWait(conditionPtr, mutexPtr) pthread_cond_wait(conditionPtr, mutexPtr)
+
+static inline void
+IocpConditionInit(IocpCondition *conditionPtr)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(conditionPtr, &attr);
+    pthread_condattr_destroy(&attr);
+}
 
 #define IOCP_THREAD_LOCAL _Thread_local
 
@@ -57,6 +72,9 @@ typedef pthread_key_t IocpThreadKey;
 #define IocpThreadKeySet(key, value) pthread_setspecific(key, value)
 
 #define IocpAtFork(childProc) pthread_atfork(NULL, NULL, childProc)
+
+/* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */
+#define IOCP_NOTIFY_FD_END FD_SETSIZE
 
 #define IOCP_MS 1000000		/* In nanoseconds. */
 #define IOCP_SECOND 1000000000
@@ -97,6 +115,37 @@ IocpNow(void)
     return (uint64_t)now.tv_sec * IOCP_SECOND + (uint64_t)now.tv_nsec;
 }
 
+/* Whether the time was up. */
+static inline int
+IocpConditionWaitUntil(IocpCondition *conditionPtr, IocpMutex *mutexPtr, uint64_t end)
+{
+    struct timespec time = {
+	.tv_sec = (time_t)(end / IOCP_SECOND), .tv_nsec = (long)(end % IOCP_SECOND)
+    };
+
+    return pthread_cond_timedwait(conditionPtr, mutexPtr, &time) == ETIMEDOUT;
+}
+
+/* Another descriptor of an open file; IOCP_NO_FILE and errno if there is none. */
+static inline IocpFile
+IocpFileDup(IocpFile file)
+{
+    IocpFile copy = fcntl(file, F_DUPFD_CLOEXEC, IOCP_NOTIFY_FD_END);
+
+    return copy >= 0 ? copy : fcntl(file, F_DUPFD_CLOEXEC, 0);
+}
+
+#define IocpFileClose(file) close(file)
+
+/* The bytes of a regular file; -1: it is none. */
+static inline int64_t
+IocpFileSize(IocpFile file)
+{
+    struct stat status;
+
+    return fstat(file, &status) == 0 && S_ISREG(status.st_mode) ? (int64_t)status.st_size : -1;
+}
+
 static inline void
 IocpSleep(int64_t ns)
 {
@@ -123,8 +172,5 @@ IocpHandlersInterrupt(void)
     }
     return 0;
 }
-
-/* Tcl 8.6's notifier selects: it aborts the process for a descriptor from this one on. */
-#define IOCP_NOTIFY_FD_END FD_SETSIZE
 
 #endif /* IOCP_PORT_H */

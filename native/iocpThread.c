@@ -441,6 +441,8 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
     case IOCP_OP_SEND:
 	IocpSendDone(chanPtr, compPtr);
 	break;
+    case IOCP_OP_SEND_FILE:
+	break;			/* Nobody submits one yet. */
     }
     if (last) {
 	IocpChanTryFinish(chanPtr);

@@ -21,6 +21,9 @@
  *  7. Ops reach the kernel no later than the next reapProc, or a waitProc that blocks.
  *  8. A handle's descriptor is closed only after the last of its ops is reaped and it is detached.
  *  9. A pool buffer in a completion belongs to the driver until it calls releaseProc.
+ * 10. A file is read off the thread that submits the op, since disks block; an op that waits for
+ *     its peer holds no thread. The caller keeps the file open until the op is reaped. Of ops that
+ *     send on a handle, IOCP_OP_SEND_FILE included, one is in flight at a time.
  */
 
 #ifndef IOCP_ENGINE_H
@@ -29,7 +32,7 @@
 #include "../iocpPort.h"
 #include <sys/uio.h>
 
-#define IOCP_ENGINE_VERSION 1
+#define IOCP_ENGINE_VERSION 2
 
 typedef struct IocpEngine IocpEngine;
 typedef struct IocpHandle IocpHandle;
@@ -64,12 +67,14 @@ typedef enum IocpOpKind {
     IOCP_OP_ACCEPT,		/* Multishot; each result is a connected, close-on-exec socket. */
     IOCP_OP_CONNECT,		/* To addrPtr. */
     IOCP_OP_RECV,		/* Into bufPtr's chain, or into a pool buffer where it is NULL. */
-    IOCP_OP_SEND		/* bufCount buffers from bufPtr on, in order; may be short. */
+    IOCP_OP_SEND,		/* bufCount buffers from bufPtr on, in order; may be short. */
+    IOCP_OP_SEND_FILE		/* A part of a file, see IocpFileOp; may be short. 0: the file ends
+				 * before it. */
 } IocpOpKind;
 
 #define IOCP_VECS_MAX 64		/* Buffers of one op. */
 
-#define IOCP_OPF_EXPECT_WAIT 1	/* Hint: nothing is there to receive yet. */
+#define IOCP_OPF_EXPECT_WAIT 1	/* Hint: there is nothing to receive, or no room to send, yet. */
 
 /*
  * An op is in flight (inFlight) from IocpOpSubmit to the completion without IOCP_COMPF_MORE, which
@@ -91,6 +96,25 @@ struct IocpOp {
     IocpOp *nextPtr;
     unsigned engineFlags;
 };
+
+#define IOCP_FILE_MAX 1048576	/* Bytes of one op. */
+
+/*
+ * The op of kind IOCP_OP_SEND_FILE. linkPtr and result are the engine's, or those of whoever sends
+ * for it; cancelled may be set while that one sends.
+ */
+typedef struct IocpFileOp {
+    IocpOp op;			/* Must be first. */
+    /* Request, read by the engine: */
+    IocpFile file;
+    int64_t offset;		/* Of the first byte. The file's own position is left alone. */
+    size_t count;		/* Bytes at most: 1 to IOCP_FILE_MAX. */
+    /* Engine part: */
+    struct IocpFileOp *linkPtr;
+    struct IocpFileJobs *jobsPtr;
+    int result;
+    _Atomic int cancelled;
+} IocpFileOp;
 
 #define IOCP_COMPF_MORE 1	/* The op stays in flight: more completions follow. */
 #define IOCP_COMPF_MORE_DATA 2	/* The socket is known to hold more to receive. */
@@ -129,7 +153,7 @@ typedef struct IocpEngineType {
     void (*cancelProc)(IocpEngine *enginePtr, IocpOp *opPtr);
     int (*sendNowProc)(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data,
 	    size_t size);	/* Send what the kernel takes at once: a count or -errno. Only while
-				 * no send on the handle is in flight. */
+				 * no send on the handle, nor of a file, is in flight. */
     int (*pushProc)(IocpHandle *handlePtr, const char *data, size_t size);
 				/* The same, for other threads: it uses nothing but the descriptor. */
     int (*reapProc)(IocpEngine *enginePtr, IocpCompletion *completions, int max);
@@ -180,7 +204,7 @@ extern const IocpEngineType iocpEpollEngine;
 extern const IocpEngineType iocpSimEngine;
 
 /* fault.c (tests only): what can be made to fail; an op's kind, or a send that is not an op. */
-#define IOCP_FAULT_SEND_NOW (IOCP_OP_SEND + 1)
+#define IOCP_FAULT_SEND_NOW (IOCP_OP_SEND_FILE + 1)
 #define IOCP_FAULT_KINDS (IOCP_FAULT_SEND_NOW + 1)
 #define IOCP_FAULT_BUSY 1	/* The engine is busy, or the kernel takes nothing at once. */
 void IocpFaultOrder(IocpEngine *enginePtr, int kind, int result, int count, int skip);

@@ -12,10 +12,16 @@
  *
  *	  submitted -> to try	EpollSubmit		to try -> parked	EpollPark
  *	  parked -> to try	EpollCollect, EpollCancel	to try -> reaped	EpollTry
+ *
+ *	An op that sends a file is given to other threads (filesend.c) when it is tried:
+ *
+ *	  to try -> a job	EpollSendFile		a job -> to try		EpollTakeFiles
  */
 
 #include "engine.h"
+#include "filesend.h"
 #include "pollset.h"
+#include <poll.h>
 #include <sys/epoll.h>
 
 #define EPOLL_EVENTS 256
@@ -28,11 +34,15 @@
 #define EPOLL_HF_HANGUP 8	/* The end was seen: there will be no further edge for reading. */
 #define EPOLL_HF_URGENT 16	/* Urgent data was seen: a receive stops short at its mark. */
 #define EPOLL_HF_NONBLOCKING 32	/* A listener's descriptor has been made non-blocking. */
+#define EPOLL_HF_WRITE_EDGE 64	/* There was an edge for writing since a job was started. */
 
 /* IocpOp.engineFlags */
 #define EPOLL_OPF_CANCEL 1
 #define EPOLL_OPF_CONNECTING 2
 #define EPOLL_OPF_TO_TRY 4	/* On the engine's list. */
+#define EPOLL_OPF_JOB 8		/* A job sends a file, or has done so: see result. */
+
+#define EPOLL_IN_JOB 1		/* Result of EpollSendFile. */
 
 typedef struct EpollEngine {
     IocpEngine base;
@@ -42,6 +52,7 @@ typedef struct EpollEngine {
     int skipped;		/* Edges have not been fetched as often. */
     IocpBuf *freePtr;		/* Pool buffers that nobody uses. */
     IocpPool pool;
+    IocpFileJobs jobs;		/* Registered, with the engine as data.ptr, once there was one. */
     struct epoll_event events[EPOLL_EVENTS];
 } EpollEngine;
 
@@ -69,7 +80,7 @@ EpollOpen(IocpEngine **enginePtrPtr)
 	return -ENOMEM;
     }
     epollPtr->base.typePtr = &iocpEpollEngine;
-    epollPtr->attendFd = -1;
+    epollPtr->attendFd = epollPtr->jobs.fd = -1;
     epollPtr->epollFd = epoll_create1(EPOLL_CLOEXEC);
     if (epollPtr->epollFd < 0) {
 	int result = -errno;
@@ -87,6 +98,7 @@ EpollClose(IocpEngine *enginePtr)
     EpollEngine *epollPtr = (EpollEngine *)enginePtr;
 
     close(epollPtr->epollFd);
+    IocpFileJobsClose(&epollPtr->jobs);
     IocpPoolFree(&epollPtr->pool);
     free(epollPtr);
 }
@@ -134,6 +146,9 @@ static IocpSubmit
 EpollSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 {
     opPtr->engineFlags = 0;
+    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 0, memory_order_relaxed);
+    }
     EpollToTry((EpollEngine *)enginePtr, opPtr);
     return IOCP_QUEUED;
 }
@@ -162,6 +177,9 @@ EpollCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     IocpOp **slotPtr = EpollIsRead(opPtr) ? &handlePtr->readOpPtr : &handlePtr->writeOpPtr;
 
     opPtr->engineFlags |= EPOLL_OPF_CANCEL;
+    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 1, memory_order_relaxed);
+    }
     if (*slotPtr == opPtr) {
 	EpollUnpark((EpollEngine *)enginePtr, slotPtr);
     }
@@ -322,10 +340,87 @@ EpollSend(EpollEngine *epollPtr, IocpOp *opPtr)
 }
 
 /*
+ * EpollOpenJobs --
+ *	The engine sends its first file.
+ * Results:
+ *	0 or -errno.
+ */
+static int
+EpollOpenJobs(EpollEngine *epollPtr)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = epollPtr};
+    int result = IocpFileJobsOpen(&epollPtr->jobs);
+
+    if (result == 0
+	    && epoll_ctl(epollPtr->epollFd, EPOLL_CTL_ADD, epollPtr->jobs.fd, &event) < 0) {
+	result = -errno;
+	IocpFileJobsClose(&epollPtr->jobs);
+    }
+    return result;
+}
+
+/*
+ * EpollSendFile --
+ *	Have a part of a file sent; or tell how that went.
+ * Results:
+ *	EPOLL_IN_JOB: it is under way. -EAGAIN: park it. Otherwise *resultPtr is the op's.
+ */
+static int
+EpollSendFile(EpollEngine *epollPtr, IocpOp *opPtr, int *resultPtr)
+{
+    IocpHandle *handlePtr = opPtr->handlePtr;
+    IocpFileOp *fileOpPtr = (IocpFileOp *)opPtr;
+    struct pollfd room = {.fd = handlePtr->fd, .events = POLLOUT};
+
+    if (opPtr->engineFlags & EPOLL_OPF_JOB) {
+	opPtr->engineFlags &= ~(unsigned)EPOLL_OPF_JOB;
+	if (fileOpPtr->result != -EAGAIN) {
+	    *resultPtr = fileOpPtr->result;
+	    return 0;
+	} else if (opPtr->engineFlags & EPOLL_OPF_CANCEL) {
+	    *resultPtr = -ECANCELED;
+	    return 0;
+	} else if (!(handlePtr->flags & EPOLL_HF_WRITE_EDGE)) {
+	    return -EAGAIN;
+	}
+    } else if ((opPtr->flags & IOCP_OPF_EXPECT_WAIT) && poll(&room, 1, 0) == 0) {
+	opPtr->flags &= ~(unsigned)IOCP_OPF_EXPECT_WAIT;
+	return -EAGAIN;
+    }
+    if (epollPtr->jobs.fd < 0) {
+	*resultPtr = EpollOpenJobs(epollPtr);
+	if (*resultPtr < 0) {
+	    return 0;
+	}
+    }
+    handlePtr->flags &= ~(unsigned)EPOLL_HF_WRITE_EDGE;
+    opPtr->engineFlags |= EPOLL_OPF_JOB;
+    IocpFileStart(&epollPtr->jobs, fileOpPtr);
+    return EPOLL_IN_JOB;
+}
+
+static void
+EpollTakeFiles(EpollEngine *epollPtr)
+{
+    IocpFileOp *nextPtr;
+    char signals[IOCP_FILE_SIGNALS];
+
+    IOCP_ADD(epollPtr->base.counts.enters, 1);
+    if (read(epollPtr->jobs.fd, signals, sizeof(signals)) < 0) {
+	/* It was there: nobody else reads it. */
+    }
+    for (IocpFileOp *fileOpPtr = IocpFileTake(&epollPtr->jobs); fileOpPtr != NULL;
+	    fileOpPtr = nextPtr) {
+	nextPtr = fileOpPtr->linkPtr;
+	EpollToTry(epollPtr, &fileOpPtr->op);
+    }
+}
+
+/*
  * EpollTry --
  *	Do what an op asks for, if its socket is ready.
  * Results:
- *	1: *compPtr tells the result. 0: the op is parked.
+ *	1: *compPtr tells the result. 0: the op is parked, or sends a file.
  */
 static int
 EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
@@ -337,7 +432,7 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
     compPtr->opPtr = opPtr;
     compPtr->flags = 0;
     compPtr->bufPtr = NULL;
-    if (opPtr->engineFlags & EPOLL_OPF_CANCEL) {
+    if ((opPtr->engineFlags & (EPOLL_OPF_CANCEL | EPOLL_OPF_JOB)) == EPOLL_OPF_CANCEL) {
 	compPtr->result = -ECANCELED;
 	return 1;
     }
@@ -360,8 +455,17 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 	case IOCP_OP_RECV:
 	    result = EpollRecv(epollPtr, opPtr, compPtr);
 	    break;
-	default:
+	case IOCP_OP_SEND:
 	    result = EpollSend(epollPtr, opPtr);
+	    break;
+	case IOCP_OP_SEND_FILE:
+	    switch (EpollSendFile(epollPtr, opPtr, &result)) {
+	    case EPOLL_IN_JOB:
+		return 0;
+	    case -EAGAIN:
+		result = -EAGAIN;
+		break;
+	    }
 	    break;
 	}
     } while (result == -EINTR);
@@ -401,6 +505,10 @@ EpollCollect(EpollEngine *epollPtr, int64_t timeoutNs)
 	    epollPtr->base.attending = 0;
 	    continue;
 	}
+	if (epollPtr->events[i].data.ptr == epollPtr) {
+	    EpollTakeFiles(epollPtr);
+	    continue;
+	}
 	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_READ;
 	    EpollUnpark(epollPtr, &handlePtr->readOpPtr);
@@ -413,6 +521,7 @@ EpollCollect(EpollEngine *epollPtr, int64_t timeoutNs)
 	}
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_WRITE;
+	    handlePtr->flags |= EPOLL_HF_WRITE_EDGE;
 	    EpollUnpark(epollPtr, &handlePtr->writeOpPtr);
 	}
     }
@@ -517,7 +626,10 @@ EpollRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
 static void
 EpollForked(IocpEngine *enginePtr)
 {
-    close(((EpollEngine *)enginePtr)->epollFd);
+    EpollEngine *epollPtr = (EpollEngine *)enginePtr;
+
+    close(epollPtr->epollFd);
+    IocpFileJobsClose(&epollPtr->jobs);
 }
 
 const IocpEngineType iocpEpollEngine = {

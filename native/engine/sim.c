@@ -105,6 +105,7 @@ SimFault(SimEngine *simPtr, const IocpOp *opPtr)
 {
     switch (opPtr->kind) {
     case IOCP_OP_SEND:
+    case IOCP_OP_SEND_FILE:
 	return SimChance(simPtr, 20) ? -EINTR : SimChance(simPtr, 100) ? -ENOBUFS : 0;
     case IOCP_OP_RECV:
 	return SimChance(simPtr, 20) ? -EINTR
@@ -133,6 +134,9 @@ SimSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     }
     if (opPtr->bufCount > 1 && SimChance(simPtr, 4)) {
 	opPtr->bufCount = 1;
+    }
+    if (opPtr->kind == IOCP_OP_SEND_FILE && SimChance(simPtr, 4)) {
+	((IocpFileOp *)opPtr)->count = (((IocpFileOp *)opPtr)->count + 1) / 2;
     }
     return iocpEpollEngine.submitProc(simPtr->innerPtr, opPtr);
 }

@@ -15,9 +15,13 @@
  *
  *	Receives take their buffer from a ring of provided buffers when there is something to put
  *	into it: a connection that waits for data holds no memory but the request in the kernel.
+ *
+ *	Files are sent by threads (filesend.c). A read of their pipe, in the ring while jobs are
+ *	out, ends every kind of wait; a poll waits for room in a socket.
  */
 
 #include "engine.h"
+#include "filesend.h"
 #include <liburing.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -31,6 +35,7 @@
 
 #define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
+#define URING_OPF_POLL 4	/* A file's op that waits for room. */
 
 typedef struct UringEngine {
     IocpEngine base;
@@ -42,6 +47,10 @@ typedef struct UringEngine {
     IocpOp *cancelPtr;		/* Cancellations to repeat. */
     int unattend;		/* That of attendKey's poll is one of them. */
     int attendKey;		/* Its address stands for attendProc's descriptor. */
+    IocpFileJobs jobs;
+    int jobsRead;		/* Their pipe is being read, */
+    char signals[IOCP_FILE_SIGNALS];	/* into this, whose address stands for it. */
+    IocpFileOp *filePtr;	/* Files' ops that are complete, to be reaped. */
     /*
      * Vectors and headers of ops that are queued but not submitted. The kernel has copied them
      * when it has taken the entry (IORING_FEAT_SUBMIT_STABLE), so each submission starts anew.
@@ -198,6 +207,7 @@ UringClose(IocpEngine *enginePtr)
     if (uringPtr->eventFd >= 0) {
 	close(uringPtr->eventFd);
     }
+    IocpFileJobsClose(&uringPtr->jobs);
     IocpPoolFree(&uringPtr->pool);
     free(uringPtr);
 }
@@ -212,7 +222,7 @@ UringOpen(IocpEngine **enginePtrPtr)
 	return -ENOMEM;
     }
     uringPtr->base.typePtr = &iocpUringEngine;
-    uringPtr->eventFd = -1;
+    uringPtr->eventFd = uringPtr->jobs.fd = -1;
     result = UringSetup(&uringPtr->ring, URING_ENTRIES, URING_CQ_ENTRIES);
     if (result < 0) {
 	free(uringPtr);
@@ -331,6 +341,100 @@ UringMessage(UringEngine *uringPtr, IocpOp *opPtr)
     return msgPtr;
 }
 
+/*
+ * UringReadJobs --
+ *	See to it that a wait ends when a job is done.
+ * Results:
+ *	0; or -EBUSY if the ring is full, or another errno.
+ */
+static int
+UringReadJobs(UringEngine *uringPtr)
+{
+    struct io_uring_sqe *sqePtr;
+    int result = IocpFileJobsOpen(&uringPtr->jobs);
+
+    if (uringPtr->jobsRead || result < 0) {
+	return result;
+    }
+    sqePtr = UringEntry(uringPtr);
+    if (sqePtr == NULL) {
+	return -EBUSY;
+    }
+    io_uring_prep_read(sqePtr, uringPtr->jobs.fd, uringPtr->signals, IOCP_FILE_SIGNALS,
+	    (uint64_t)-1);
+    io_uring_sqe_set_data(sqePtr, uringPtr->signals);
+    uringPtr->jobsRead = 1;
+    return 0;
+}
+
+static void
+UringFileComplete(UringEngine *uringPtr, IocpFileOp *fileOpPtr, int result)
+{
+    fileOpPtr->result = result;
+    fileOpPtr->linkPtr = uringPtr->filePtr;
+    uringPtr->filePtr = fileOpPtr;
+}
+
+/*
+ * UringPollFile --
+ *	Let a file's op wait until its socket has room.
+ * Results:
+ *	0 if the ring is full.
+ */
+static int
+UringPollFile(UringEngine *uringPtr, IocpFileOp *fileOpPtr)
+{
+    struct io_uring_sqe *sqePtr = UringEntry(uringPtr);
+
+    if (sqePtr == NULL) {
+	return 0;
+    }
+    io_uring_prep_poll_add(sqePtr, fileOpPtr->op.handlePtr->fd, POLLOUT);
+    io_uring_sqe_set_data(sqePtr, fileOpPtr);
+    fileOpPtr->op.engineFlags |= URING_OPF_POLL;
+    return 1;
+}
+
+static IocpSubmit
+UringSubmitFile(UringEngine *uringPtr, IocpFileOp *fileOpPtr)
+{
+    int result = UringReadJobs(uringPtr);
+
+    fileOpPtr->op.engineFlags = 0;
+    atomic_store_explicit(&fileOpPtr->cancelled, 0, memory_order_relaxed);
+    if (result == -EBUSY) {
+	return IOCP_BUSY;
+    } else if (result < 0) {
+	UringFileComplete(uringPtr, fileOpPtr, result);
+    } else if (!(fileOpPtr->op.flags & IOCP_OPF_EXPECT_WAIT)) {
+	IocpFileStart(&uringPtr->jobs, fileOpPtr);
+    } else if (!UringPollFile(uringPtr, fileOpPtr)) {
+	return IOCP_BUSY;
+    }
+    return IOCP_QUEUED;
+}
+
+/*
+ * UringTakeFiles --
+ *	Jobs are done.
+ */
+static void
+UringTakeFiles(UringEngine *uringPtr)
+{
+    IocpFileOp *nextPtr;
+
+    uringPtr->jobsRead = 0;
+    for (IocpFileOp *fileOpPtr = IocpFileTake(&uringPtr->jobs); fileOpPtr != NULL;
+	    fileOpPtr = nextPtr) {
+	nextPtr = fileOpPtr->linkPtr;
+	if (fileOpPtr->result != -EAGAIN || !UringPollFile(uringPtr, fileOpPtr)) {
+	    UringFileComplete(uringPtr, fileOpPtr, fileOpPtr->result);
+	} else if (fileOpPtr->cancelled) {
+	    uringPtr->base.typePtr->cancelProc(&uringPtr->base, &fileOpPtr->op);
+	}
+    }
+}
+
 static IocpSubmit
 UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 {
@@ -340,6 +444,9 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     struct io_uring_sqe *sqePtr;
     struct iovec vec;
 
+    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+	return UringSubmitFile(uringPtr, (IocpFileOp *)opPtr);
+    }
     if (opPtr->bufPtr != NULL && opPtr->bufCount > 1) {
 	msgPtr = UringMessage(uringPtr, opPtr);
 	if (msgPtr == NULL) {
@@ -381,6 +488,8 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 	    io_uring_prep_send(sqePtr, fd, vec.iov_base, vec.iov_len, MSG_NOSIGNAL);
 	}
 	break;
+    case IOCP_OP_SEND_FILE:
+	break;			/* Not here. */
     }
     io_uring_sqe_set_data(sqePtr, opPtr);
     return IOCP_QUEUED;
@@ -411,6 +520,12 @@ UringCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     UringEngine *uringPtr = (UringEngine *)enginePtr;
 
     opPtr->engineFlags |= URING_OPF_CANCELED;
+    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 1, memory_order_relaxed);
+	if (!(opPtr->engineFlags & URING_OPF_POLL)) {
+	    return;
+	}
+    }
     if (!UringCancelKey(uringPtr, opPtr) && !(opPtr->engineFlags & URING_OPF_LISTED)) {
 	opPtr->engineFlags |= URING_OPF_LISTED;
 	opPtr->nextPtr = uringPtr->cancelPtr;
@@ -453,6 +568,39 @@ UringRepeatCancels(UringEngine *uringPtr)
 }
 
 /*
+ * UringRepeat --
+ *	What found the ring full, or is to go on.
+ */
+static void
+UringRepeat(UringEngine *uringPtr)
+{
+    if (uringPtr->cancelPtr != NULL || uringPtr->unattend) {
+	UringRepeatCancels(uringPtr);
+    }
+    if (uringPtr->jobs.outCount > 0) {
+	UringReadJobs(uringPtr);
+    }
+}
+
+/*
+ * UringFilePolled --
+ *	The wait of a file's op for room is over: send the next part.
+ */
+static void
+UringFilePolled(UringEngine *uringPtr, IocpFileOp *fileOpPtr, int result)
+{
+    fileOpPtr->op.engineFlags &= ~(unsigned)URING_OPF_POLL;
+    if (fileOpPtr->op.engineFlags & URING_OPF_LISTED) {
+	UringForgetCancel(uringPtr, &fileOpPtr->op);
+    }
+    if (result < 0) {
+	UringFileComplete(uringPtr, fileOpPtr, result);
+    } else {
+	IocpFileStart(&uringPtr->jobs, fileOpPtr);
+    }
+}
+
+/*
  * UringTranslate --
  *	Make a completion of a completion queue entry.
  * Results:
@@ -468,6 +616,14 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
     }
     if (io_uring_cqe_get_data(cqePtr) == &uringPtr->attendKey) {
 	uringPtr->base.attending = 0;
+	return 0;
+    }
+    if (io_uring_cqe_get_data(cqePtr) == uringPtr->signals) {
+	UringTakeFiles(uringPtr);
+	return 0;
+    }
+    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+	UringFilePolled(uringPtr, (IocpFileOp *)opPtr, cqePtr->res);
 	return 0;
     }
     if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
@@ -510,9 +666,7 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     unsigned head, seen = 0;
     int count = 0;
 
-    if (uringPtr->cancelPtr != NULL || uringPtr->unattend) {
-	UringRepeatCancels(uringPtr);
-    }
+    UringRepeat(uringPtr);
     uringPtr->poolCredit = 0;
     if (io_uring_sq_ready(ringPtr) > 0 || UringTaskWork(ringPtr)) {
 	UringSubmitQueued(uringPtr);
@@ -535,6 +689,12 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 	seen++;
     }
     io_uring_cq_advance(ringPtr, seen);
+    for (; count < max && uringPtr->filePtr != NULL; count++) {
+	completions[count] = (IocpCompletion){
+	    .opPtr = &uringPtr->filePtr->op, .result = uringPtr->filePtr->result
+	};
+	uringPtr->filePtr = uringPtr->filePtr->linkPtr;
+    }
     return count;
 }
 
@@ -549,10 +709,8 @@ UringWait(IocpEngine *enginePtr, int64_t timeoutNs)
     };
     int result;
 
-    if (uringPtr->cancelPtr != NULL || uringPtr->unattend) {
-	UringRepeatCancels(uringPtr);
-    }
-    if (timeoutNs == 0 || io_uring_cq_ready(ringPtr) > 0) {
+    UringRepeat(uringPtr);
+    if (timeoutNs == 0 || io_uring_cq_ready(ringPtr) > 0 || uringPtr->filePtr != NULL) {
 	return 0;		/* Reaping asks the kernel, if there is anything to ask. */
     }
     IOCP_ADD(uringPtr->base.counts.enters, 1);
@@ -616,14 +774,22 @@ UringArm(IocpEngine *enginePtr, int armed)
     }
 
     /*
+     * The last reap itself may have made entries: nobody else submits them before the wait.
+     */
+
+    UringRepeat(uringPtr);
+    if (io_uring_sq_ready(&uringPtr->ring) > 0) {
+	UringSubmitQueued(uringPtr);
+    }
+
+    /*
      * What completed before the kernel saw the flag has not signalled the eventfd. The fence orders
-     * the store of the flag before the loads that look for such completions. And what the last reap
-     * has queued itself, the next one submits.
+     * the store of the flag before the loads that look for such completions.
      */
 
     atomic_thread_fence(memory_order_seq_cst);
     return io_uring_cq_ready(&uringPtr->ring) > 0 || UringTaskWork(&uringPtr->ring)
-	    || io_uring_sq_ready(&uringPtr->ring) > 0;
+	    || uringPtr->filePtr != NULL;
 }
 
 static int
@@ -657,6 +823,7 @@ UringForked(IocpEngine *enginePtr)
 
     close(uringPtr->ring.ring_fd);
     close(uringPtr->eventFd);
+    IocpFileJobsClose(&uringPtr->jobs);
 }
 
 const IocpEngineType iocpUringEngine = {
