@@ -244,6 +244,7 @@ void
 IocpChanForget(IocpChan *chanPtr)
 {
     chanPtr->inFlight = 0;
+    IocpCopyForget(chanPtr);
     chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
     chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
     chanPtr->sendCount = 0;
@@ -263,6 +264,7 @@ CancelAll(IocpChan *chanPtr)
 {
     IocpOpCancel(chanPtr, &chanPtr->recvOp);
     IocpOpCancel(chanPtr, &chanPtr->sendOp);
+    IocpCopyCancel(chanPtr);
     if (chanPtr->connectPtr != NULL) {
 	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
     }
@@ -304,6 +306,7 @@ IocpChanClose(IocpChan *chanPtr)
     error = chanPtr->sendErrorUntold ? chanPtr->sendError : 0;
     sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
     IocpChanRef(chanPtr);
+    IocpCopyStop(chanPtr);
     chanPtr->channel = NULL;
     chanPtr->watchMask = 0;
     chanPtr->state = IOCP_CLOSING;
@@ -411,6 +414,9 @@ WatchProc(void *instanceData, int mask)
 	return;
     }
     chanPtr->watchMask = mask;
+    if (chanPtr->copyPtr != NULL) {
+	IocpEventDirty(chanPtr);	/* Tcl may have written what the copy waits for. */
+    }
     IocpEventTell(chanPtr);
     if ((mask & TCL_READABLE) && !chanPtr->recvOp.inFlight && chanPtr->recvFirstPtr == NULL
 	    && !(chanPtr->flags & IOCP_CHANF_EOF)) {
@@ -457,6 +463,7 @@ Leave(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
 
+    IocpCopyStop(chanPtr);
     chanPtr->flags |= IOCP_CHANF_DETACHED;
     IocpConnectLeave(chanPtr);
     IocpDeferTake(chanPtr);

@@ -196,6 +196,9 @@ IocpEventFlushDirty(IocpThread *threadPtr)
 	} else {
 	    IocpConnectStart(chanPtr);
 	    IocpSendStart(chanPtr);
+	    if (chanPtr->copyPtr != NULL) {
+		IocpCopyStart(chanPtr);
+	    }
 	    IocpRecvArm(chanPtr);
 	}
 	IocpChanTryFinish(chanPtr);
@@ -242,8 +245,28 @@ IocpEventForget(IocpChan *chanPtr)
 }
 
 /*
+ * Tell --
+ *	Tell Tcl of the channel, if there still is something that it watches for.
+ */
+static void
+Tell(IocpChan *chanPtr)
+{
+    int mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
+
+    if (chanPtr->flags & IOCP_CHANF_TCL_HOLDS) {
+	chanPtr->flags &= ~(unsigned)IOCP_CHANF_TCL_HOLDS;
+	mask |= TCL_READABLE;
+    }
+    if (chanPtr->listenerPtr != NULL) {
+	IocpListenDeliver(chanPtr);
+    } else if (mask != 0) {
+	Tcl_NotifyChannel(chanPtr->channel, mask);
+    }
+}
+
+/*
  * ChanEventProc --
- *	Tell Tcl of a channel, if there still is something that it watches for.
+ *	Something may have happened that scripts are to know of.
  */
 static int
 ChanEventProc(Tcl_Event *eventPtr, int flags)
@@ -251,7 +274,6 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     IocpChan *chanPtr;
     IocpThread *threadPtr;
     IocpTold told;
-    int mask;
 
     if (!(flags & TCL_FILE_EVENTS)) {
 	return 0;
@@ -266,15 +288,11 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     told = (IocpTold){chanPtr, threadPtr->toldPtr};
     threadPtr->toldPtr = &told;
     threadPtr->toldSince = IocpNow();
-    mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
-    if (chanPtr->flags & IOCP_CHANF_TCL_HOLDS) {
-	chanPtr->flags &= ~(unsigned)IOCP_CHANF_TCL_HOLDS;
-	mask |= TCL_READABLE;
+    if (chanPtr->copyPtr != NULL) {
+	IocpCopyServe(chanPtr);
     }
-    if (chanPtr->listenerPtr != NULL) {
-	IocpListenDeliver(chanPtr);
-    } else if (mask != 0) {
-	Tcl_NotifyChannel(chanPtr->channel, mask);
+    if (IocpThreadIsCurrent(threadPtr) && told.chanPtr != NULL && chanPtr->channel != NULL) {
+	Tell(chanPtr);
     }
     if (!IocpThreadIsCurrent(threadPtr)) {
 	return 1;		/* The script has ended Tcl in this thread, and us with it. */

@@ -11,6 +11,7 @@ static const struct {
 } commands[] = {
     {"socket2", IocpSocketObjCmd},
     {"iocp_stats", IocpStatsObjCmd},
+    {"::iocp::copied", IocpCopiedObjCmd},
     {"::iocp::engine", IocpEngineObjCmd},
     {"::iocp::engines", IocpEnginesObjCmd},
     {"::iocp::notifier", IocpNotifierObjCmd},
@@ -49,6 +50,8 @@ Iocpsock_Init(Tcl_Interp *interp)
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 	Tcl_CreateObjCommand(interp, commands[i].name, commands[i].proc, NULL, NULL);
     }
+
+    IocpCopyInit(interp);
 
     /*
      * The original is Iocpsock; lower case is what people type.

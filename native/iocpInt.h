@@ -44,9 +44,9 @@ typedef int Tcl_Size;
  */
 #define IOCP_STATS(X) \
     X(socketsOpen) X(channelsOpened) X(accepts) X(acceptErrors) X(acceptsDead) X(acceptPauses) \
-    X(connects) X(connectErrors) X(resets) X(bytesReceived) X(bytesSent) X(opsSubmitted) \
-    X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(buffers) X(poolBytes) X(bytesQueued) \
-    X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
+    X(connects) X(connectErrors) X(resets) X(bytesReceived) X(bytesSent) X(bytesCopied) \
+    X(opsSubmitted) X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(buffers) X(poolBytes) \
+    X(bytesQueued) X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
 
 typedef enum IocpStat {
 #define IOCP_STAT_ENUM(name) IOCP_STAT_##name,
@@ -58,6 +58,8 @@ typedef enum IocpStat {
 typedef struct IocpChan IocpChan;
 typedef struct IocpThread IocpThread;
 typedef struct IocpListener IocpListener;
+typedef struct IocpCopy IocpCopy;
+typedef struct IocpGuard IocpGuard;
 typedef struct IocpAcceptScript IocpAcceptScript;
 
 /* A queue of channels, linked through the IocpLink that stands for the queue. */
@@ -278,6 +280,9 @@ struct IocpChan {
     IocpChan *deferNextPtr;
     size_t pushed;		/* Bytes of the queue that the kernel has nevertheless. */
     int pushError;		/* errno with which that ended, or 0. */
+    /* Copying files (iocpCopy.c): */
+    IocpCopy *copyPtr;		/* The one that makes the channel busy, or NULL. */
+    IocpCopy *filePtr;		/* That or an earlier one, whose op is in flight: no send is. */
 };
 
 /* One socket of a listener (there is one for each address family). */
@@ -419,6 +424,25 @@ void IocpDeferAdd(IocpChan *chanPtr);
 void IocpDeferTake(IocpChan *chanPtr);
 void IocpDeferTakeAll(IocpThread *threadPtr);
 void IocpDeferForked(void);
+
+/* iocpCopy.c */
+void IocpCopyInit(Tcl_Interp *interp);
+void IocpCopyStart(IocpChan *chanPtr);
+void IocpCopyDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+void IocpCopyServe(IocpChan *chanPtr);
+void IocpCopyCancel(IocpChan *chanPtr);
+void IocpCopyStop(IocpChan *chanPtr);
+void IocpCopyStopAll(IocpThread *threadPtr, Tcl_Interp *interp);
+void IocpCopyForget(IocpChan *chanPtr);
+Tcl_ObjCmdProc IocpCopiedObjCmd;
+
+/* iocpGuard.c */
+typedef void IocpGuardProc(void *clientData);
+IocpGuard *IocpGuardGet(void);
+Tcl_Channel IocpGuardChannel(const IocpGuard *guardPtr);
+void IocpGuardTell(IocpGuard *guardPtr, IocpGuardProc *stoppedProc, void *clientData);
+void IocpGuardRelease(IocpGuard *guardPtr);
+void IocpGuardThreadEnds(void);
 
 /* iocpConnect.c */
 Tcl_Channel IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myaddr,

@@ -19,8 +19,8 @@ IocpSendStart(IocpChan *chanPtr)
 {
     IocpOp *opPtr = &chanPtr->sendOp;
 
-    if (chanPtr->sendFirstPtr == NULL || opPtr->inFlight || chanPtr->waits
-	    || chanPtr->sendError != 0
+    if (chanPtr->sendFirstPtr == NULL || opPtr->inFlight || chanPtr->filePtr != NULL
+	    || chanPtr->waits || chanPtr->sendError != 0
 	    || (chanPtr->flags & (IOCP_CHANF_ABORT | IOCP_CHANF_DETACHED))) {
 	return;
     }
@@ -205,7 +205,7 @@ SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
     IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
     int result;
 
-    if (chanPtr->sendFirstPtr != NULL) {
+    if (chanPtr->sendFirstPtr != NULL || chanPtr->filePtr != NULL) {
 	return 0;
     }
     result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, (size_t)toWrite);
@@ -235,7 +235,7 @@ static int
 PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
 {
     if (!(chanPtr->flags & IOCP_CHANF_NONBLOCKING) || toWrite > DEFER_MAX
-	    || chanPtr->sendError != 0
+	    || chanPtr->sendError != 0 || chanPtr->filePtr != NULL
 	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
 	    || (chanPtr->sendFirstPtr != NULL && !chanPtr->deferred)
 	    || chanPtr->sendCount >= chanPtr->settings.sendCap

@@ -216,6 +216,7 @@ IocpThreadRelease(IocpThread *threadPtr)
     threadPtr->enginePtr->typePtr->closeProc(threadPtr->enginePtr);
     if (threadPtr == currentPtr) {
 	currentPtr = NULL;
+	IocpGuardThreadEnds();
     }
     free(threadPtr);
 }
@@ -294,6 +295,7 @@ Finish(IocpThread *threadPtr)
     threadPtr->kept++;
     threadPtr->exitStart = IocpNow();
     threadPtr->exiting = 1;
+    IocpCopyStopAll(threadPtr, NULL);
     FlushTcl(threadPtr);
     IocpThreadDrain(threadPtr);
     threadPtr->exiting = exiting;
@@ -330,7 +332,6 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     IocpThread *threadPtr = interpPtr->threadPtr;
     IocpInterp **linkPtr;
 
-    (void)interp;
     if (threadPtr != currentPtr) {
 	free(interpPtr);
 	return;
@@ -340,6 +341,7 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     }
     *linkPtr = interpPtr->nextPtr;
     free(interpPtr);
+    IocpCopyStopAll(threadPtr, interp);
     if (threadPtr->interpsPtr == NULL) {
 	threadPtr->orphaned = 1;
 	Finish(threadPtr);
@@ -440,9 +442,13 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
 	break;
     case IOCP_OP_SEND:
 	IocpSendDone(chanPtr, compPtr);
+	if (chanPtr->copyPtr != NULL) {
+	    IocpEventDirty(chanPtr);	/* It may have waited for that. */
+	}
 	break;
     case IOCP_OP_SEND_FILE:
-	break;			/* Nobody submits one yet. */
+	IocpCopyDone(chanPtr, compPtr);
+	break;
     }
     if (last) {
 	IocpChanTryFinish(chanPtr);

@@ -29,6 +29,7 @@ class Stats:
         resets: connections that the peer reset.
         bytes_received: bytes received from peers.
         bytes_sent: bytes handed to the kernel.
+        bytes_copied: those of them that it took from files by itself.
         ops_submitted: operations given to the engine.
         ops_completed: completions reaped from it.
         ops_orphaned: operations whose channel was closed before they completed.
@@ -54,6 +55,7 @@ class Stats:
     resets: int
     bytes_received: int
     bytes_sent: int
+    bytes_copied: int
     ops_submitted: int
     ops_completed: int
     ops_orphaned: int
