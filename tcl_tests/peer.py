@@ -15,6 +15,8 @@ waiting for any length of time, and the test's own event loop does not run meanw
     recvhex ID N        -> HEX EOF
     take ID             -> N EOF            reads what is there now; how much
     taken ID            -> N CRC            all that `take` has read so far
+    drain ID            -> ok               reads from now on, by itself
+    drained ID          -> N CRC EOF        all that it has read so far
     pending ID          -> N                bytes that can be read now
     shut ID             -> ok               FIN, while reading goes on
     close ID            -> ok
@@ -131,6 +133,7 @@ class Peer:
         self.listeners: dict[str, socket.socket] = {}
         self.kept: list[socket.socket] = []
         self.sums: dict[str, tuple[int, int]] = {}
+        self.ends: dict[str, str] = {}
         self.count = 0
 
     def _add(self, sock: socket.socket) -> str:
@@ -258,6 +261,29 @@ class Peer:
     def do_taken(self, key: str) -> str:
         total, crc = self.sums.get(key, (0, 0))
         return f"{total} {crc}"
+
+    def do_drain(self, key: str) -> str:
+        self.sums[key] = (0, 0)
+        self.ends[key] = "0"
+        threading.Thread(target=self._drain, args=(key,), daemon=True).start()
+        return "ok"
+
+    def _drain(self, key: str) -> None:
+        sock = self.conns[key]
+        sock.settimeout(None)
+        end = "1"
+        try:
+            while data := sock.recv(1 << 20):
+                total, crc = self.sums[key]
+                self.sums[key] = (total + len(data), zlib.crc32(data, crc))
+        except OSError as error:
+            end = type(error).__name__
+        self.ends[key] = end
+
+    def do_drained(self, key: str) -> str:
+        end = self.ends[key]
+        total, crc = self.sums[key]
+        return f"{total} {crc} {end}"
 
     def do_pending(self, key: str) -> str:
         sock = self.conns[key]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run the Tcl tests in a plain tclsh with a driver that is built with AddressSanitizer and
 # UndefinedBehaviorSanitizer, on every engine that can be used here and on the simulated one; with
-# Tcl 9.0 on that alone. Then those of threads with one that is built with ThreadSanitizer. Any
+# Tcl 9.0 on that alone. Then those with threads on one that is built with ThreadSanitizer. Any
 # finding is a failure.
 #
 #   tools/sanitize.sh [-file PATTERN]     arguments go to tcl_tests/all.tcl
@@ -91,7 +91,7 @@ export TCLCHAN_PYTHON="$(command -v python3)" TCLCHAN_LIBDIR="$tsan/native"
 export TSAN_OPTIONS="suppressions=$PWD/tools/tsan.supp:exitcode=99"
 preload=$(cc -print-file-name=libtsan.so)
 for engine in $engines; do
-    start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test"
+    start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test copy.test defer.test"
 done
 finish
 cat "$logs"/*
