@@ -115,6 +115,8 @@ def serving(
         directory = _directory("root", root) if root is not None else ""
         try:
             interp.call("source", str(TCL_DIR / "httpd.tcl"))
+            interp.call("::tclchan::httpd::zero_copy", "1")
+            stack.callback(interp.call, "::tclchan::httpd::zero_copy", "0")
             interp.call("set", "::tclchan::httpd::server", server)
             interp.call("source", str(TCL_DIR / f"httpd_{server}.tcl"))
             words = tuple(word for option in options.items() for word in option)

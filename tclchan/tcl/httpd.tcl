@@ -200,6 +200,20 @@ proc ::tclchan::httpd::hang_up {} {
     foreach chan [connections] { catch {close $chan} }
 }
 
+# Let the servers' fcopy, and "chan copy", be iocp::copy; or, when they stop, Tcl's own again.
+proc ::tclchan::httpd::zero_copy on {
+    foreach name {::fcopy ::tcl::chan::copy} {
+        set kept ::tclchan::httpd::kept_[namespace tail $name]
+        if {$on && [info commands $kept] eq ""} {
+            rename $name $kept
+            interp alias {} $name {} ::iocp::copy
+        } elseif {!$on && [info commands $kept] ne ""} {
+            interp alias {} $name {}
+            rename $kept $name
+        }
+    }
+}
+
 # Package require for a server: says what to install when it is not there.
 proc ::tclchan::httpd::need {package version debian} {
     if {[catch {package require $package $version} message]} {
