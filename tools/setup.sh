@@ -4,6 +4,7 @@
 #
 #   tools/setup.sh serve     what it takes to build the package and to serve a site
 #   tools/setup.sh test      and what the tests take
+#   tools/setup.sh bench     and what the benchmark takes
 #
 # Where there are no rights to install packages, it names them and the command that does it. PYTHON
 # in the environment names a Python to use; it needs 3.11 or later with tkinter on Tcl 8.6.
@@ -67,6 +68,9 @@ need liburing-dev pkg-config --exists "liburing >= 2.3"
 need tcl command -v tclsh
 need tcllib has_tcl_package httpd
 need xotcl has_tcl_package XOTcl
+if [ "$purpose" != serve ]; then
+    need wrk command -v wrk
+fi
 if [ "$purpose" = test ]; then
     need tcl-thread has_tcl_package Thread
     need tcl-tls has_tcl_package tls
@@ -111,8 +115,8 @@ import tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)
 names = project["build-system"]["requires"] + project["project"]["dependencies"]
-if sys.argv[1] == "test":
-    names += project["project"]["optional-dependencies"]["test"]
+for extra in {"test": ["test", "bench"], "bench": ["bench"]}.get(sys.argv[1], []):
+    names += project["project"]["optional-dependencies"][extra]
 print(*names, sep="\n")
 EOF
 
