@@ -143,6 +143,6 @@ def test_wrong_calls(cli: Run, args: list[str], code: int, message: str) -> None
 def test_help_names_every_command(cli: Run) -> None:
     done = cli("--help")
     assert done.returncode == 0
-    for command in ("httpd", "run", "doctor", "path"):
+    for command in ("httpd", "run", "doctor", "bench", "path"):
         assert f"\n    {command} " in done.stdout
         assert cli(command, "--help").returncode == 0

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 OURS = ("native", "tclchan", "py_tests", "tcl_tests", "examples", "tools", ".ci", "bench")
 TEXT = {".c", ".h", ".py", ".pyi", ".in", ".tcl", ".test", ".sh", ".md", ".toml", ".build", ".txt",
-        ".html", ".css", ".js", ".tml", ".options"}  # fmt: skip
+        ".html", ".css", ".js", ".lua", ".tml", ".options"}  # fmt: skip
 
 
 def files() -> Iterator[Path]:

@@ -12,6 +12,7 @@ from . import _doctor, _httpd
 from ._attach import NOTIFIERS, library_dir
 from ._build_config import VERSION
 from ._interp import Interp
+from .bench import cli as _bench
 from .errors import ScriptError, TclchanError
 
 
@@ -79,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="say it in JSON")
     doctor.set_defaults(function=_doctor.main)
+
+    bench = commands.add_parser("bench", help="measure socket2 beside socket, under the same load")
+    _bench.add_arguments(bench)
+    bench.set_defaults(function=_bench.main)
 
     path = commands.add_parser("path", help="print the directory to add to a tclsh's auto_path")
     path.set_defaults(function=_print_path)

@@ -1,0 +1,5 @@
+# Accept and close.
+
+proc accept {s a p} { close $s }
+
+listen accept
