@@ -1,6 +1,7 @@
 # make serve      set everything up and serve a site with a Tcl web server on socket2
 #                 PORT=N (0 takes a free one)  ROOT=DIR  TCLHTTPD=DIR  ENGINE=io_uring|epoll
 # make test       set everything up and run all tests; ARGS="-k stats" goes to pytest
+# make bench      measure socket2 beside socket; ARGS="--workload keepalive" goes to tclchan bench
 # make sanitize   run the Tcl tests with Address-, UndefinedBehavior- and ThreadSanitizer
 # make soak       load for a long time: downloads, resets, aborted requests; what is rare, often
 #                 MINUTES=30 (of load; the tests with long counts come first)  ENGINE=NAME
@@ -20,7 +21,7 @@ export PKG_CONFIG_PATH := $(CURDIR)/build/tcl9/pkgconfig$(PKG_CONFIG_PATH:%=:%)
 sources := $(shell find native tclchan -not -path '*/__pycache__*') \
     LICENSE README.md meson.build meson.options pyproject.toml
 
-.PHONY: serve test sanitize soak clean
+.PHONY: serve test bench sanitize soak clean
 .NOTPARALLEL:
 
 serve: build/package.stamp build/foreground.so
@@ -30,6 +31,9 @@ serve: build/package.stamp build/foreground.so
 
 test: build/test.stamp build/package.stamp
 	@exec pytest $(ARGS)
+
+bench: build/bench.stamp build/package.stamp
+	@exec tclchan bench $(ARGS)
 
 sanitize: build/test.stamp build/package.stamp
 	@tools/sanitize.sh $(ARGS)
@@ -48,6 +52,10 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 build/test.stamp: build/serve.stamp tools/fetch.py
 	@tools/setup.sh test
 	@rm -rf build/package build/package.stamp build/sanitize build/tsan
+	@touch $@
+
+build/bench.stamp: build/serve.stamp
+	@tools/setup.sh bench
 	@touch $@
 
 build/foreground.so: tools/foreground.c build/serve.stamp

@@ -1,4 +1,4 @@
-"""``make serve``: how it ends. That it builds what it serves is what ``make test`` has shown."""
+"""``make serve``: how it ends; ``make bench``. That they build is what ``make test`` has shown."""
 
 from __future__ import annotations
 
@@ -76,3 +76,16 @@ def test_what_cannot_be_served_fails(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert 'root "/nowhere" does not exist' in done.stderr
+
+
+def test_bench_takes_arguments() -> None:
+    done = subprocess.run(
+        [*MAKE, "-o", "build/bench.stamp", "bench", "ARGS=--list"],
+        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("keepalive-1 ")
