@@ -10,6 +10,10 @@
 #define ON_LISTENER 2		/* Listeners have it; what is settable is inherited. */
 #define LISTED 4		/* In the listing of all options. */
 #define IN_KERNEL 8		/* A setting of the kernel's for each socket (iocpSockopt.c). */
+#define ANY_CASE 16		/* Known in any case, as iocpsock knew it. */
+
+/* In the listing where Tcl's own sockets have it there. */
+#define LISTED_9 (TCL_MAJOR_VERSION >= 9 ? LISTED : 0)
 
 typedef int GetProc(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr);
 typedef int SetProc(Tcl_Interp *interp, IocpChan *chanPtr, const char *value);
@@ -386,19 +390,22 @@ SetLinger(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
     return TCL_OK;
 }
 
+/*
+ * In the order of iocpsock's messages and listings; what it did not have comes behind.
+ */
 static const Option options[] = {
     {"-peername", ON_STREAM | LISTED, GetPeername, NULL},
     {"-sockname", ON_STREAM | ON_LISTENER | LISTED, GetSockname, NULL},
-    {"-keepalive", ON_STREAM | ON_LISTENER | LISTED | IN_KERNEL, NULL, NULL},
-    {"-nagle", ON_STREAM | ON_LISTENER | LISTED | IN_KERNEL, NULL, NULL},
+    {"-keepalive", ON_STREAM | ON_LISTENER | LISTED | IN_KERNEL | ANY_CASE, NULL, NULL},
+    {"-nagle", ON_STREAM | ON_LISTENER | LISTED | IN_KERNEL | ANY_CASE, NULL, NULL},
+    {"-error", ON_STREAM | ON_LISTENER, GetError, NULL},
     {"-backlog", ON_LISTENER | LISTED, GetBacklog, SetBacklog},
     {"-sendcap", ON_STREAM | ON_LISTENER | LISTED, GetSendcap, SetSendcap},
     {"-recvmode", ON_STREAM | ON_LISTENER | LISTED, GetRecvmode, SetRecvmode},
     {"-connecting", ON_STREAM | ON_LISTENER, GetConnecting, NULL},
-    {"-error", ON_STREAM | ON_LISTENER, GetError, NULL},
     {"-errorcode", ON_STREAM | ON_LISTENER, GetErrorcode, NULL},
     {"-linger", ON_STREAM | ON_LISTENER, GetLinger, SetLinger},
-    {"-nodelay", ON_STREAM | ON_LISTENER | IN_KERNEL, NULL, NULL},
+    {"-nodelay", ON_STREAM | ON_LISTENER | LISTED_9 | IN_KERNEL, NULL, NULL},
     {"-protocol", ON_STREAM | ON_LISTENER, IocpSockoptGetProtocol, NULL},
     {"-qos", ON_STREAM | ON_LISTENER, IocpSockoptGetQos, IocpSockoptSetQos},
     {"-recvburst", ON_STREAM | ON_LISTENER, GetRecvburst, SetRecvburst},
@@ -414,6 +421,17 @@ static int
 IsSettable(const Option *optionPtr)
 {
     return optionPtr->setProc != NULL || (optionPtr->where & IN_KERNEL);
+}
+
+/*
+ * Matches --
+ *	Whether name is the option's, as far as length characters go.
+ */
+static int
+Matches(const Option *optionPtr, const char *name, size_t length)
+{
+    return ((optionPtr->where & ANY_CASE) ? strncasecmp : strncmp)(name, optionPtr->name, length)
+	    == 0;
 }
 
 static int
@@ -461,7 +479,7 @@ IocpSetOption(void *instanceData, Tcl_Interp *interp, const char *name, const ch
     IocpConnectWait(chanPtr, NULL);
     for (size_t i = 0; i < OPTION_COUNT; i++) {
 	if ((options[i].where & where) && IsSettable(&options[i])
-		&& strcmp(name, options[i].name) == 0) {
+		&& Matches(&options[i], name, SIZE_MAX)) {
 	    return Set(interp, chanPtr, &options[i], value);
 	}
     }
@@ -479,7 +497,7 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
     IocpConnectWait(chanPtr, NULL);
     if (length > 1) {
 	for (size_t i = 0; i < OPTION_COUNT; i++) {
-	    if (strncmp(name, options[i].name, length) == 0 && ((options[i].where & where)
+	    if (Matches(&options[i], name, length) && ((options[i].where & where)
 		    || options[i].getProc == GetPeername)) {
 		return Get(interp, chanPtr, &options[i], dsPtr);
 	    }
