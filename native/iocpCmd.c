@@ -1,6 +1,6 @@
 /*
  * iocpCmd.c --
- *	The script commands: socket2, iocp::engine, iocp::engines.
+ *	The script commands: socket2, iocp::engine, iocp::engines, iocp_module_path.
  */
 
 #include "iocpInt.h"
@@ -340,5 +340,27 @@ IocpEnginesObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const obj
 	Tcl_ListObjAppendElement(NULL, listPtr, dictPtr);
     }
     Tcl_SetObjResult(interp, listPtr);
+    return TCL_OK;
+}
+
+/*
+ * IocpModulePathObjCmd --
+ *	iocp_module_path: the file that the driver was loaded from, as the original's last version
+ *	told it.
+ */
+int
+IocpModulePathObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    const char *path = IocpModulePath(&iocpStubs);
+
+    (void)unused;
+    if (objc != 1) {
+	Tcl_WrongNumArgs(interp, 1, objv, NULL);
+	return TCL_ERROR;
+    }
+    if (path == NULL) {
+	return IocpError(interp, "couldn't retrieve module path: the system does not tell");
+    }
+    Tcl_SetObjResult(interp, Tcl_NewStringObj(path, -1));
     return TCL_OK;
 }

@@ -10,6 +10,7 @@ static const struct {
     Tcl_ObjCmdProc *proc;
 } commands[] = {
     {"socket2", IocpSocketObjCmd},
+    {"iocp_module_path", IocpModulePathObjCmd},
     {"iocp_stats", IocpStatsObjCmd},
     {"::iocp::copied", IocpCopiedObjCmd},
     {"::iocp::engine", IocpEngineObjCmd},
@@ -66,12 +67,13 @@ Iocpsock_Init(Tcl_Interp *interp)
 /*
  * Iocpsock_SafeInit --
  *	The same for a safe interpreter, where socket2 is hidden, as the core hides socket: its
- *	master may expose it or grant single connections.
+ *	master may expose it or grant single connections. So is what tells of the file system.
  */
 int
 Iocpsock_SafeInit(Tcl_Interp *interp)
 {
-    if (Iocpsock_Init(interp) != TCL_OK) {
+    if (Iocpsock_Init(interp) != TCL_OK
+	    || Tcl_HideCommand(interp, "iocp_module_path", "iocp_module_path") != TCL_OK) {
 	return TCL_ERROR;
     }
     return Tcl_HideCommand(interp, "socket2", "socket2");

@@ -533,6 +533,7 @@ extern const IocpStubs iocpStubs;
 Tcl_ObjCmdProc IocpSocketObjCmd;
 Tcl_ObjCmdProc IocpEngineObjCmd;
 Tcl_ObjCmdProc IocpEnginesObjCmd;
+Tcl_ObjCmdProc IocpModulePathObjCmd;
 
 /* iocpTest.c */
 #ifdef IOCP_TESTING

@@ -10,6 +10,7 @@
 #ifndef _GNU_SOURCE
 #   define _GNU_SOURCE
 #endif
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -101,6 +102,17 @@ IocpSpawn(void *(*proc)(void *arg), void *arg)
 	pthread_attr_destroy(&attr);
     }
     return error;
+}
+
+/*
+ * The file of the library that holds the address; NULL if the system does not say.
+ */
+static inline const char *
+IocpModulePath(const void *address)
+{
+    Dl_info info;
+
+    return dladdr(address, &info) != 0 ? info.dli_fname : NULL;
 }
 
 /* What tools show of the calling thread; at most 15 characters. */
