@@ -237,6 +237,20 @@ IocpChanTryFinish(IocpChan *chanPtr)
 }
 
 /*
+ * IocpChanForked --
+ *	The process is a forked child. What Tcl has in its buffers is the parent's to send: it is
+ *	to be dropped when the child's Tcl hands its copy over. (What a transform makes of its bytes
+ *	cannot be told from the child's own.)
+ */
+void
+IocpChanForked(IocpChan *chanPtr)
+{
+    if (chanPtr->channel != NULL && Tcl_GetTopChannel(chanPtr->channel) == chanPtr->channel) {
+	chanPtr->forkStale = (int)Tcl_OutputBuffered(chanPtr->channel);
+    }
+}
+
+/*
  * IocpChanForget --
  *	In a forked child: no op is in flight, and what is unsent is the parent's to send.
  */
@@ -367,6 +381,12 @@ OutputProc(void *instanceData, const char *buf, int toWrite, int *errorCodePtr)
 	return 0;
     }
     IocpThreadSettle(chanPtr->threadPtr);
+    if (chanPtr->forkStale > 0) {
+	int dropped = toWrite < chanPtr->forkStale ? toWrite : chanPtr->forkStale;
+
+	chanPtr->forkStale -= dropped;
+	return dropped;
+    }
     if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
 	return -1;
     }

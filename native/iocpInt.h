@@ -283,6 +283,7 @@ struct IocpChan {
     /* Copying files (iocpCopy.c): */
     IocpCopy *copyPtr;		/* The one that makes the channel busy, or NULL. */
     IocpCopy *filePtr;		/* That or an earlier one, whose op is in flight: no send is. */
+    int forkStale;		/* Forked child: bytes in Tcl's buffers that its parent sends. */
 };
 
 /* One socket of a listener (there is one for each address family). */
@@ -400,6 +401,7 @@ void IocpChanTellBuffered(IocpChan *chanPtr, int again);
 void IocpChanError(IocpChan *chanPtr, int error);
 void IocpChanTryFinish(IocpChan *chanPtr);
 void IocpChanAbort(IocpChan *chanPtr);
+void IocpChanForked(IocpChan *chanPtr);
 void IocpChanForget(IocpChan *chanPtr);
 int IocpChanClose(IocpChan *chanPtr);
 

@@ -34,13 +34,17 @@ AtProcessExit(void)
 /*
  * ForkedChild --
  *	The process is a fork of one that uses the driver, most often on its way to exec: do
- *	nothing here that takes time or a lock. New interpreters and channels get an engine of
+ *	nothing here that takes a lock or much time. New interpreters and channels get an engine of
  *	their own.
  */
 static void
 ForkedChild(void)
 {
     if (currentPtr != NULL) {
+	for (IocpChan *chanPtr = currentPtr->chansPtr; chanPtr != NULL;
+		chanPtr = chanPtr->nextPtr) {
+	    IocpChanForked(chanPtr);
+	}
 	currentPtr->toldPtr = NULL;
 	currentPtr = NULL;
     }

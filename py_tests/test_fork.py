@@ -1,4 +1,4 @@
-"""A host that forks while another thread looks a name up: the child has no part in it."""
+"""A host that forks: its child has no part in what is under way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Run
 
 NAME_SERVER = ROOT / "tcl_tests" / "dns.py"
 
@@ -76,3 +76,37 @@ def test_fork_during_a_lookup(tmp_path: Path, engine: str, monkeypatch: pytest.M
     )
     assert done.stderr == ""
     assert done.stdout == "1 1 0 error\nok 127.0.0.1 connection refused\n"
+
+
+STALE = """
+import os, socket, sys
+import tclchan
+
+listener = socket.create_server(("127.0.0.1", 0))
+with tclchan.Interp() as tcl:
+    tcl.eval(f"set chan [socket2 127.0.0.1 {listener.getsockname()[1]}]")
+    sock = listener.accept()[0]
+    tcl.eval("fconfigure $chan -translation binary; puts -nonewline $chan {the parent's, }")
+    child = os.fork()
+    if child == 0:
+        tcl.eval(sys.argv[1])
+        sys.exit()
+    code = os.waitpid(child, 0)[1]
+    tcl.eval("puts -nonewline $chan {and more}; close $chan")
+    print(code, b"".join(iter(lambda: sock.recv(1000), b"")).decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "sent"),
+    [
+        ("", ""),
+        ("close $chan", ""),
+        ("flush $chan", ""),
+        ("puts -nonewline $chan {the child's, }", "the child's, "),
+    ],
+)
+def test_a_child_sends_nothing_of_the_parents(script: str, sent: str, run_python: Run) -> None:
+    """A child has a copy of what is in Tcl's buffers; it leaves once, from the parent."""
+    done = run_python("-c", STALE, script)
+    assert (done.stdout, done.stderr) == (f"0 {sent}the parent's, and more\n", "")
