@@ -110,3 +110,36 @@ def test_a_child_sends_nothing_of_the_parents(script: str, sent: str, run_python
     """A child has a copy of what is in Tcl's buffers; it leaves once, from the parent."""
     done = run_python("-c", STALE, script)
     assert (done.stdout, done.stderr) == (f"0 {sent}the parent's, and more\n", "")
+
+
+ENDED_CHILD = """
+import os, sys
+import tclchan
+
+with tclchan.Interp() as tcl:
+    os.mkfifo("go")
+    child = os.fork()
+    if child == 0:
+        open("go").close()
+    else:
+        tcl.eval(f"set child {child}")
+        tcl.eval('''
+            close [open go w]
+            set state ""
+            while {$state ne "Z"} {
+                set file [open /proc/$child/stat]
+                set state [lindex [read $file] 2]
+                close $file
+            }
+            # Longer than it takes until a script that does not react is unwound.
+            set end [expr {[clock milliseconds] + 300}]
+            while {[clock milliseconds] < $end} {}
+        ''')
+        print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_an_ended_child_ends_nothing_here(run_python: Run) -> None:
+    """What wakes an interpreter of the child is not what wakes the parent's."""
+    done = run_python(ENDED_CHILD)
+    assert (done.stdout, done.stderr) == ("0\n", "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import socket
 import threading
+import weakref
 from _tkinter import READABLE, TkappType
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +43,7 @@ class Waker:
         tk.createfilehandler(self._reader, READABLE, on_wake)
         self._watcher = threading.Thread(target=self._watch, name="tclchan-waker", daemon=True)
         self._watcher.start()
+        _wakers.add(self)
 
     @contextmanager
     def listening(self, ending_signals: Collection[int]) -> Iterator[None]:
@@ -88,6 +91,16 @@ class Waker:
         self._reader.close()
         self._writer.close()
 
+    def part(self) -> None:
+        """Have sockets of its own: what a forked child does with these would reach its parent."""
+        reader, writer = socket.socketpair()
+        for ours, new in ((self._reader, reader), (self._writer, writer)):
+            new.setblocking(False)
+            with suppress(OSError):  # Closed.
+                os.dup2(new.fileno(), ours.fileno(), inheritable=False)
+            new.close()
+        self._lock = threading.Lock()  # The thread that may have held it is the parent's.
+
     def _watch(self) -> None:
         poller = select.poll()
         poller.register(self._reader, select.POLLIN)
@@ -99,3 +112,14 @@ class Waker:
                 waiting = self._reader.recv(4096, socket.MSG_PEEK)
                 if any(byte in self._ends for byte in waiting):
                     self.unwind()
+
+
+_wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
+
+
+def _part_all() -> None:
+    for waker in tuple(_wakers):
+        waker.part()
+
+
+os.register_at_fork(after_in_child=_part_all)
