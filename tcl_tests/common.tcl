@@ -301,6 +301,86 @@ proc atEnd {chan} {
     return $::tt::eof($chan)
 }
 
+# exchange CHAN CHAN COUNT ?AHEAD? ?FINISH? --
+#	Send so many bytes both ways at the same time, each side as it is writable: the same million
+#	over and over. With AHEAD no side sends more than that (and a million) before the other has
+#	read it, for what must not be refused by the channel below. FINISH is called with each
+#	channel that has written everything. The sums of what came at either end, when it is there.
+proc exchange {one other count {ahead ""} {finish ""}} {
+    set ::million [payload 1000000]
+    if {$ahead eq ""} {
+        set ahead $count
+    }
+    foreach {chan far} [list $one $other $other $one] {
+        set ::left($chan) $count
+        set ::sum($chan) {0 0}
+        fconfigure $chan -buffersize 65536
+        fileevent $chan writable [list tt::exchangeWrite $chan $far $count $ahead $finish]
+        fileevent $chan readable [list tt::exchangeRead $chan]
+    }
+    waitFor {[lindex $::sum($one) 0] == $count && [lindex $::sum($other) 0] == $count} \
+        [expr {max(60000, $::tt::deadlineMs)}]
+    return [list $::sum($one) $::sum($other)]
+}
+
+proc tt::exchangeWrite {chan far count ahead finish} {
+    if {$::left($chan) == 0} {
+        flush $chan
+        if {[chan pending output $chan] == 0} {
+            fileevent $chan writable {}
+            if {$finish ne ""} {
+                {*}$finish $chan
+            }
+        }
+    } elseif {$count - $::left($chan) - [lindex $::sum($far) 0] > $ahead} {
+        # Who reads there looks again.
+        fileevent $chan writable {}
+        set ::tt::held($far) [list fileevent $chan writable [info level 0]]
+    } elseif {$::left($chan) >= 1000000} {
+        puts -nonewline $chan $::million
+        incr ::left($chan) -1000000
+    } else {
+        puts -nonewline $chan [payload $::left($chan)]
+        set ::left($chan) 0
+    }
+}
+
+proc tt::exchangeRead {chan} {
+    lassign $::sum($chan) count crc
+    set data [read $chan 65536]
+    set ::sum($chan) [list [expr {$count + [string length $data]}] [zlib crc32 $data $crc]]
+    if {[info exists ::tt::held($chan)]} {
+        {*}$::tt::held($chan)
+        unset ::tt::held($chan)
+    }
+}
+
+# bothSums COUNT --
+#	What exchange gives when nothing is lost.
+proc bothSums {count} {
+    set crc 0
+    set million [payload 1000000]
+    for {set i 0} {$i < $count / 1000000} {incr i} {
+        set crc [zlib crc32 $million $crc]
+    }
+    set crc [zlib crc32 [payload [expr {$count % 1000000}]] $crc]
+    return [lrepeat 2 [list $count $crc]]
+}
+
+# relayPair FATE CHUNK OUT BACK ?LISTENER OPTIONS? --
+#	Two ends with a relay in the peer between them, which moves CHUNK bytes at a time: OUT from
+#	the client and BACK to it (-1: no limit). Then both see FATE, fin or rst. {server client}
+proc relayPair {fate chunk out back {options {}}} {
+    set listener [listener]
+    if {[llength $options]} {
+        fconfigure $listener {*}$options
+    }
+    set client [socket2 127.0.0.1 [peer relay [portOf $listener] $chunk $out $back $fate]]
+    set server [nextAccepted]
+    close $listener
+    return [list $server $client]
+}
+
 # Resources ------------------------------------------------------------------------------------
 
 proc fds {} {
@@ -490,6 +570,7 @@ proc tidy {} {
     array unset ::tt::got
     array unset ::tt::eof
     array unset ::tt::address
+    array unset ::tt::held
     array unset ::tt::childOutput
     array unset ::tt::childEnd
     foreach name [info globals] {
