@@ -298,6 +298,23 @@ GetOption(Tcl_Interp *interp, Tcl_Obj *const objv[])
 }
 
 /*
+ * writeraw channel bytes: straight to the driver, as transforms do; how much it took.
+ */
+static int
+WriteRaw(Tcl_Interp *interp, Tcl_Obj *const objv[])
+{
+    Tcl_Channel channel = Tcl_GetChannel(interp, Tcl_GetString(objv[0]), NULL);
+    Tcl_Size size;
+    const char *bytes = Tcl_GetStringFromObj(objv[1], &size);
+
+    if (channel == NULL) {
+	return TCL_ERROR;
+    }
+    Tcl_SetObjResult(interp, Tcl_NewWideIntObj(Tcl_WriteRaw(channel, bytes, size)));
+    return TCL_OK;
+}
+
+/*
  * init version exact: look for the driver again.
  */
 static int
@@ -385,6 +402,7 @@ static const struct {
     {"socket", 2, Socket},
     {"table", 1, Table},
     {"wrap", 1, Wrap},
+    {"writeraw", 2, WriteRaw},
     {NULL, 0, NULL}
 };
 

@@ -203,6 +203,17 @@ proc nextAccepted {} {
     return $chan
 }
 
+# waitAhead LISTENER --
+#	Let the event loop turn until connections are accepted ahead of the script.
+proc waitAhead {listener} {
+    for {set i 0} {[lindex [fconfigure $listener -backlog] 1] == 0} {incr i} {
+        if {$i > 1000} {
+            return -code error "nothing is accepted ahead of the script"
+        }
+        turns 1
+    }
+}
+
 # pair ?SERVERCOMMAND? ?CLIENTCOMMAND? ?LISTENER OPTIONS? --
 #	Two ends of a connection, both binary and blocking: {server client}.
 proc pair {{serverCommand socket2} {clientCommand socket2} {options {}}} {

@@ -17,6 +17,8 @@ waiting for any length of time, and the test's own event loop does not run meanw
     taken ID            -> N CRC            all that `take` has read so far
     drain ID            -> ok               reads from now on, by itself
     drained ID          -> N CRC EOF        all that it has read so far
+    answer ID N HEX     -> ok               from now on, and while other commands go on: reads N
+                                            bytes as by `take`, a little at a time, then sends HEX
     pending ID          -> N                bytes that can be read now
     shut ID             -> ok               FIN, while reading goes on
     close ID            -> ok
@@ -284,6 +286,17 @@ class Peer:
         end = self.ends[key]
         total, crc = self.sums[key]
         return f"{total} {crc} {end}"
+
+    def do_answer(self, key: str, count: str, data: str) -> str:
+        def answer() -> None:
+            while self.sums.get(key, (0, 0))[0] < int(count):
+                piece = self.conns[key].recv(4096)
+                total, crc = self.sums.get(key, (0, 0))
+                self.sums[key] = (total + len(piece), zlib.crc32(piece, crc))
+            self.conns[key].sendall(bytes.fromhex(data))
+
+        threading.Thread(target=answer, daemon=True).start()
+        return "ok"
 
     def do_pending(self, key: str) -> str:
         sock = self.conns[key]
