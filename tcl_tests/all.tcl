@@ -2,6 +2,9 @@
 #
 #   TCLCHAN_LIBDIR=DIR TCLCHAN_ENGINE=io_uring tclsh all.tcl ?-file PATTERN? ?tcltest options?
 #
+# With TCLCHAN_REQUIRE="NAME ..." it is an error of a file that one of these constraints (testing,
+# thread, ...; see common.tcl) does not hold, or that none of its tests has passed.
+#
 # Exits with 1 when a test failed, a file ended before its end, or anything came on stderr.
 
 package require Tcl 8.6-

@@ -48,9 +48,14 @@ proc exit {{code 0}} {
 
 proc finish {} {
     set ::tt::finished 1
+    set passed $::tcltest::numTests(Passed)
     ::tcltest::cleanupTests
     stopPeer
     set failed [expr {[llength $::tt::leftovers] > 0}]
+    if {[info exists ::env(TCLCHAN_REQUIRE)] && $passed == 0} {
+        puts stderr "TCLCHAN_REQUIRE: no test has passed"
+        set failed 1
+    }
     foreach line $::tt::leftovers {
         puts stderr $line
     }
@@ -59,11 +64,16 @@ proc finish {} {
 set tt::leftovers {}
 
 # constrain NAME BOOLEAN REASON --
-#	Define a test constraint. The reason is printed, so that a skipped test is explained.
+#	Define a test constraint. The reason is printed, so that a skipped test is explained. One
+#	that TCLCHAN_REQUIRE names must hold: who asks for it wants no test skipped for its sake.
 proc constrain {name value reason} {
     ::tcltest::testConstraint $name $value
     if {![::tcltest::testConstraint $name]} {
         puts "without $name: $reason"
+        if {[info exists ::env(TCLCHAN_REQUIRE)] && $name in $::env(TCLCHAN_REQUIRE)} {
+            puts stderr "TCLCHAN_REQUIRE: without $name: $reason"
+            ::tt::exit 4
+        }
     }
 }
 
