@@ -78,6 +78,173 @@ def test_fork_during_a_lookup(tmp_path: Path, engine: str, monkeypatch: pytest.M
     assert done.stdout == "1 1 0 error\nok 127.0.0.1 connection refused\n"
 
 
+# It sends and receives at the same time, the latter a little at a time.
+PEER = """
+import select, socket, sys, zlib
+size = int(sys.argv[1])
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+sock = listener.accept()[0]
+sock.setblocking(False)
+data = bytes(range(256)) * (size // 256)
+sent = count = crc = ended = turns = 0
+while not ended or sent < size:
+    reads, writes, _ = select.select([] if ended else [sock], [sock] if sent < size else [], [], 30)
+    turns += 1
+    if not reads and not writes:
+        sys.exit("nothing to do for 30 seconds")
+    if writes:
+        sent += sock.send(data[sent : sent + 5000])
+        if sent == size:
+            sock.shutdown(socket.SHUT_WR)
+    if reads and (turns % 8 == 0 or sent == size):
+        piece = sock.recv(5000)
+        count += len(piece)
+        crc = zlib.crc32(piece, crc)
+        ended = not piece
+print(count, crc, zlib.crc32(data), flush=True)
+"""
+
+AMID_TRAFFIC = """
+import os, signal, subprocess, sys
+import tclchan
+
+engine, notifier, peer_script = sys.argv[1:]
+SIZE, FORKS = 20_480_000, 50
+peer = subprocess.Popen([sys.executable, "-c", peer_script, str(SIZE)], stdout=subprocess.PIPE,
+                        text=True)
+port = int(peer.stdout.readline())
+
+def play_child(tcl, kind):
+    signal.alarm(60)
+    tcl.eval("fileevent $chan readable {}; catch {fileevent $chan writable {}}")
+    if kind != 3:
+        tcl.eval('''
+            catch {read $chan}
+            catch {read $side}
+            puts $side "a child's"
+            flush $side
+        ''')
+    if kind == 1:
+        tcl.eval('''
+            set listener [socket2 -server {lappend ::came} -myaddr 127.0.0.1 0]
+            set own [socket2 127.0.0.1 [lindex [fconfigure $listener -sockname] 2]]
+            puts $own hello
+            flush $own
+            vwait came
+            if {[gets [lindex $came 0]] ne "hello"} {
+                error "the child has no sockets of its own"
+            }
+        ''')
+    if kind == 2:
+        tcl.eval("close $chan; close $side")
+
+with tclchan.Interp(engine=engine, notifier=notifier) as tcl:
+    tcl.eval(f"set port {port}; set size {SIZE}; set forks {FORKS}")
+    tcl.eval('''
+        # What children write goes to a connection of ours, beside the one with the traffic.
+        set listener [socket2 -server {lappend ::taken} -myaddr 127.0.0.1 0]
+        set side [socket2 127.0.0.1 [lindex [fconfigure $listener -sockname] 2]]
+        vwait taken
+        close $listener
+        lassign $taken far
+        fconfigure $side -blocking 0
+        set chan [socket2 127.0.0.1 $port]
+        fconfigure $chan -blocking 0 -translation binary -sendcap 1000 -sosndbuf 65536
+        set block [string repeat 0123456789abcdef 6250]
+        lassign {0 0 0 0 0 0} sent written count crc ended shut
+        # Some megabytes of it are with the driver at all times.
+        proc send {} {
+            if {$::sent == $::size} {
+                fileevent $::chan writable {}
+                close $::chan write
+                set ::shut 1
+            } elseif {$::sent > $::count + 3000000} {
+                fileevent $::chan writable {}
+            } else {
+                set piece [string range $::block 0 [expr {min(99999, $::size - $::sent) - 1}]]
+                puts -nonewline $::chan $piece
+                incr ::sent [string length $piece]
+                set ::written [zlib crc32 $piece $::written]
+            }
+        }
+        proc receive {} {
+            set piece [read $::chan 5000]
+            incr ::count [string length $piece]
+            set ::crc [zlib crc32 $piece $::crc]
+            set ::ended [eof $::chan]
+            if {$::ended} {
+                fileevent $::chan readable {}
+            }
+            if {!$::shut} {
+                fileevent $::chan writable send
+            }
+        }
+        fileevent $chan writable send
+        fileevent $chan readable receive
+        set busy 0
+        proc moveOn {part} {
+            while {$::count < $part * ($::size / $::forks)} {
+                vwait ::count
+            }
+            incr ::busy [expr {[lindex [fconfigure $::chan -sendcap] 1] > 0}]
+        }
+    ''')
+    children = []
+    for number in range(FORKS):
+        tcl.eval(f"moveOn {number}")
+        child = os.fork()
+        if child == 0:
+            try:
+                play_child(tcl, number % 4)
+            except BaseException as error:
+                print(error, file=sys.stderr, flush=True)
+                os._exit(1)
+            if number % 3:
+                os._exit(0)
+            break  # As a program ends.
+        children.append(child)
+        assert tcl.eval("exec echo executed") == "executed"
+    else:
+        tcl.eval("while {!$ended} {vwait ended}")
+        tcl.eval("while {!$shut} {vwait shut}")
+        busy = int(tcl.eval("set busy"))
+        ours = tcl.eval("list $sent $written"), tcl.eval("list $count $crc")
+        tcl.eval('''
+            close $chan
+            close $side
+            while {[dict get [iocp::stats] socketsOpen] > 1} {
+                after 2 {set tick 1}
+                vwait tick
+            }
+        ''')
+        codes = [os.waitpid(child, 0)[1] for child in children]
+        count, crc, sent = peer.stdout.readline().split()
+        theirs = f"{count} {crc}", f"{SIZE} {sent}"
+        lines = int(tcl.eval("regexp -all -line {^a child's$} [read $far]"))
+        print(lines == sum(number % 4 != 3 for number in range(FORKS)) or lines, end=" ")
+        print(set(codes), ours == theirs or (ours, theirs), busy > FORKS // 10 or busy, peer.wait())
+"""
+
+
+@pytest.mark.parametrize("notifier", ["tcl", "ring"])
+def test_fork_amid_traffic(engine: str, notifier: str, tmp_path: Path) -> None:
+    """Children that use, close or leave their copies change nothing of what the parent does."""
+    done = subprocess.run(
+        [sys.executable, "-c", AMID_TRAFFIC, engine, notifier, PEER],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=90,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "True {0} True True 0\n"
+
+
 STALE = """
 import os, socket, sys
 import tclchan
