@@ -63,6 +63,29 @@ proc work {} {
     close $listener
     lappend result opened
 }
+# idle SECONDS --
+#	A window in which nothing happens: the processor's milliseconds, the system calls and the
+#	events in it. No timer ends it: before each, Tcl 9 asks around for up to a millisecond.
+proc idle {seconds} {
+    set pipe [open [list |sleep $seconds]]
+    fileevent $pipe readable [list apply {{pipe} {
+        close $pipe
+        set ::over 1
+    }} $pipe]
+    set before [iocp::stats]
+    set cpu [cpuMs]
+    vwait ::over
+    set after [iocp::stats]
+    return [list [expr {[cpuMs] - $cpu}] {*}[lmap name {enters waits eventsQueued} {
+        expr {[dict get $after $name] - [dict get $before $name]}
+    }]]
+}
+proc cpuMs {} {
+    set file [open /proc/self/stat]
+    set fields [split [lindex [split [read $file] )] end]]
+    close $file
+    return [expr {([lindex $fields 12] + [lindex $fields 13]) * 10}]
+}
 proc waitUntil {condition} {
     while {![uplevel #0 [list expr $condition]]} {
         after 5 {set ::tick 1}
@@ -124,6 +147,11 @@ def test_many_connections(tmp_path: Path, engine: str, tclsh: Tclsh) -> None:
         assert clients.ask("echo") == "echoed"
         assert server.ask("work") == "read executed piped opened"
         assert int(server.ask("fds")) >= COUNT
+        server.ask("idle 0.1")  # What the last echoes have left to do.
+        cpu, enters, waits, events = (int(word) for word in server.ask("idle 0.5").split())
+        # Some are made as it begins and as it ends.
+        assert (enters <= 4, waits <= 4, events) == (True, True, 0), (enters, waits)
+        assert cpu <= 50
         assert clients.ask("close") == "closed"
         assert server.ask("waitUntil {$open == 0 && [fds] == $fds}; set open") == "0"
         assert server.ask("work") == "read executed piped opened"
