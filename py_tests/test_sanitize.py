@@ -8,7 +8,7 @@ import pytest
 from conftest import ENGINES, ROOT
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_sanitizers_find_nothing() -> None:
     done = subprocess.run([ROOT / "tools/sanitize.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

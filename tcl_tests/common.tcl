@@ -24,7 +24,7 @@ namespace eval tt {
         [info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"
     }]
     variable soak [expr {[info exists ::env(TCLCHAN_SOAK)] && $::env(TCLCHAN_SOAK) eq "1"}]
-    variable deadlineMs [expr {$soak ? 600000 : 10000}]
+    variable deadlineMs [expr {$soak ? 600000 : 20000}]
     variable python python3
     if {[info exists ::env(TCLCHAN_PYTHON)]} {
         set python $::env(TCLCHAN_PYTHON)
@@ -32,6 +32,10 @@ namespace eval tt {
     # AddressSanitizer keeps freed memory, so how much there is says nothing.
     variable sanitized [expr {
         [info exists ::env(LD_PRELOAD)] && [string match *asan* $::env(LD_PRELOAD)]
+    }]
+    # How many times as long everything may take: sanitizers slow it down, side by side even more.
+    variable slow [expr {
+        [info exists ::env(LD_PRELOAD)] && [string match {*[at]san*} $::env(LD_PRELOAD)] ? 6 : 1
     }]
 }
 {*}$tt::loader
@@ -156,7 +160,7 @@ proc waitFor {condition {ms ""}} {
     if {$ms eq ""} {
         set ms $::tt::deadlineMs
     }
-    set deadline [expr {[clock milliseconds] + $ms}]
+    set deadline [expr {[clock milliseconds] + $ms * $::tt::slow}]
     while {![uplevel 1 [list expr $condition]]} {
         if {[clock milliseconds] > $deadline} {
             return -code error "timed out after $ms ms: $condition"

@@ -60,7 +60,7 @@ start() {
     name=$1 tclsh=$2 engine=$3
     shift 3
     mkdir "$logs/$name.tmp"
-    set -- timeout -k 5 "${LIMIT_SECONDS:-900}" env LD_PRELOAD="$preload" TCLCHAN_ENGINE="$engine" \
+    set -- timeout -k 5 "${LIMIT_SECONDS:-1200}" env LD_PRELOAD="$preload" TCLCHAN_ENGINE="$engine" \
         "$tclsh" tcl_tests/all.tcl -tmpdir "$logs/$name.tmp" "$@"
     [ -z "$network" ] || set -- $network sh -c 'ip link set lo up && exec "$@"' sh "$@"
     "$@" >"$logs/$name.log" 2>&1 &
@@ -89,12 +89,23 @@ tsan=$PWD/build/tsan
 configure "$tsan" thread
 ninja --quiet -C "$tsan" native/libiocpsock.so >&2
 export TCLCHAN_PYTHON="$(command -v python3)" TCLCHAN_LIBDIR="$tsan/native"
-export TSAN_OPTIONS="suppressions=$PWD/tools/tsan.supp:exitcode=99"
+export TSAN_OPTIONS="log_path=$logs/report:exitcode=0"
 preload=$(cc -print-file-name=libtsan.so)
 for engine in $engines; do
     start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test copy.test defer.test"
 done
 finish
 cat "$logs"/*.log
+# Nor is it told by name what in Tcl makes a mutex when it is locked first, and looks without a lock
+# whether it has been made. So a race counts if one of the two was the driver's own doing.
+for report in "$logs"/report.*; do
+    [ ! -e "$report" ] || awk '
+        /^WARNING: ThreadSanitizer/ { text = ""; ours = 0; race = /data race/ }
+        { text = text $0 "\n" }
+        / of size [0-9]+ at / { first = 1 }
+        /^    #/ && !/libtsan/ { if (/libiocpsock/ && (first || !race)) ours = 1; first = 0 }
+        /^SUMMARY/ && ours { printf "%s", text; found = 1 }
+        END { exit found }' "$report" || result=1
+done
 [ $result = 0 ] && echo "sanitizers: nothing found on" $engines ${tclsh9:+"and sim with Tcl 9.0"}
 exit $result
