@@ -324,6 +324,7 @@ IocpChanClose(IocpChan *chanPtr)
     chanPtr->channel = NULL;
     chanPtr->watchMask = 0;
     chanPtr->state = IOCP_CLOSING;
+    IocpThreadBusyPoll(chanPtr, 0);
     chanPtr->lingerEnd = IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds);
     threadPtr->closingCount++;
     IOCP_COUNT(threadPtr, opsOrphaned, chanPtr->inFlight);
@@ -486,6 +487,7 @@ Leave(IocpChan *chanPtr)
     IocpCopyStop(chanPtr);
     chanPtr->flags |= IOCP_CHANF_DETACHED;
     IocpConnectLeave(chanPtr);
+    IocpThreadBusyPoll(chanPtr, 0);
     IocpDeferTake(chanPtr);
     CancelAll(chanPtr);
     while (chanPtr->inFlight > 0) {
@@ -539,6 +541,7 @@ Join(IocpChan *chanPtr)
     chanPtr->heldTold = -1;
     chanPtr->waits = 0;
     Link(threadPtr, chanPtr);
+    IocpThreadBusyPoll(chanPtr, chanPtr->settings.busyPollUs);
     IocpChanAttach(chanPtr);
     if (chanPtr->listenerPtr != NULL) {
 	chanPtr->listenerPtr->moved = 1;

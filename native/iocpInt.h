@@ -120,6 +120,8 @@ struct IocpThread {
     IocpChan *deferFirstPtr;	/* queues (iocpDefer.c); only the thread itself changes the list. */
     uint64_t deferSince;	/* When the first of them was put off. */
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
+    int busyPollers;		/* Connections that have a busyPollUs. */
+    int64_t busyPollNs;		/* The longest of theirs since there was none. */
     uint64_t lingerDue;		/* When they are looked at; 0: not at all. Not a timer of Tcl's:
 				 * Tcl 8.6 may delete the wrong one when a channel moves. */
     uint64_t retryDue;		/* When what waits is tried again: sends after -ENOBUFS,
@@ -197,6 +199,7 @@ typedef struct IocpSettings {
     int recvBufCap;		/* Burst-detection: unread buffers at most. */
     int sendCap;		/* Buffers accepted for sending at most. */
     int lingerSeconds;		/* How long a closed channel may go on sending. */
+    int busyPollUs;		/* How long its thread looks for completions before it sleeps. */
     int64_t sockopts[IOCP_SO_COUNT];	/* -1: whatever the kernel's default is. */
 } IocpSettings;
 
@@ -258,6 +261,7 @@ struct IocpChan {
     int error;			/* Last errno of the connection, for -errorcode. */
     int lookupError;		/* EAI_* of a host that could not be looked up, or 0. */
     int errorUnread;		/* ... and -error has not told it yet. */
+    int busyPolls;		/* It is one of its thread's busyPollers. */
     uint64_t lingerEnd;		/* When a CLOSING channel gives up. */
     IocpSettings settings;
     IocpHandle handle;
@@ -358,6 +362,8 @@ void IocpThreadRelease(IocpThread *threadPtr);
 int IocpThreadIsCurrent(IocpThread *threadPtr);
 int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
+void IocpThreadBusyPoll(IocpChan *chanPtr, int us);
+int IocpThreadSpin(IocpThread *threadPtr, int64_t timeoutNs);
 int IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs);
 IocpHost IocpThreadHost(int fd, int64_t timeoutNs);
 void IocpThreadUnattend(void);

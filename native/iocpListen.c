@@ -160,6 +160,7 @@ IocpListenDeliver(IocpChan *chanPtr)
     } else if (IocpChanCreate(NULL, newPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK) {
 	newPtr->settings = chanPtr->settings;
 	IocpSocketInherit(fd, &newPtr->settings);
+	IocpThreadBusyPoll(newPtr, newPtr->settings.busyPollUs);
 	IocpEventDirty(newPtr);	/* Its mode may call for a receive at once. */
 	IOCP_COUNT(threadPtr, accepts, 1);
 	getnameinfo(&addr.sa, length, host, sizeof(host), port, sizeof(port),

@@ -12,6 +12,8 @@
 #define IN_KERNEL 8		/* A setting of the kernel's for each socket (iocpSockopt.c). */
 #define ANY_CASE 16		/* Known in any case, as iocpsock knew it. */
 
+#define BUSYPOLL_MAX 1000000	/* In microseconds. */
+
 /* In the listing where Tcl's own sockets have it there. */
 #define LISTED_9 (TCL_MAJOR_VERSION >= 9 ? LISTED : 0)
 
@@ -391,6 +393,33 @@ SetLinger(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 }
 
 /*
+ * -busypoll microseconds: how long the thread looks for what comes before it sleeps, default 0.
+ */
+static int
+GetBusypoll(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
+{
+    (void)interp;
+    IocpAppendInt(dsPtr, chanPtr->settings.busyPollUs);
+    return TCL_OK;
+}
+
+static int
+SetBusypoll(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
+{
+    int us;
+
+    if (Tcl_GetInt(interp, value, &us) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    if (us < 0 || us > BUSYPOLL_MAX) {
+	return IocpError(interp, "only a number of microseconds, 0 to 1000000, is allowed");
+    }
+    chanPtr->settings.busyPollUs = us;
+    IocpThreadBusyPoll(chanPtr, us);
+    return TCL_OK;
+}
+
+/*
  * In the order of iocpsock's messages and listings; what it did not have comes behind.
  */
 static const Option options[] = {
@@ -404,6 +433,7 @@ static const Option options[] = {
     {"-recvmode", ON_STREAM | ON_LISTENER | LISTED, GetRecvmode, SetRecvmode},
     {"-connecting", ON_STREAM | ON_LISTENER, GetConnecting, NULL},
     {"-errorcode", ON_STREAM | ON_LISTENER, GetErrorcode, NULL},
+    {"-busypoll", ON_STREAM | ON_LISTENER, GetBusypoll, SetBusypoll},
     {"-linger", ON_STREAM | ON_LISTENER, GetLinger, SetLinger},
     {"-nodelay", ON_STREAM | ON_LISTENER | LISTED_9 | IN_KERNEL, NULL, NULL},
     {"-protocol", ON_STREAM | ON_LISTENER, IocpSockoptGetProtocol, NULL},

@@ -501,6 +501,54 @@ RetryNow(IocpThread *threadPtr)
 }
 
 /*
+ * IocpThreadBusyPoll --
+ *	The channel's thread is to look for completions for so long before it sleeps, as long as the
+ *	channel is open there; 0: it has no say. Listeners have none: theirs is for what they accept.
+ */
+void
+IocpThreadBusyPoll(IocpChan *chanPtr, int us)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    int64_t ns = us * (int64_t)1000;
+    int polls = us > 0 && chanPtr->listenerPtr == NULL;
+
+    threadPtr->busyPollers += polls - chanPtr->busyPolls;
+    chanPtr->busyPolls = polls;
+    if (threadPtr->busyPollers == 0) {
+	threadPtr->busyPollNs = 0;
+    } else if (polls && ns > threadPtr->busyPollNs) {
+	threadPtr->busyPollNs = ns;
+    }
+}
+
+/*
+ * IocpThreadSpin --
+ *	Look for completions, for as long as -busypoll and the time-out (-1: none) say: a thread that
+ *	does not sleep need not be woken, which takes many times as long as to answer.
+ * Results:
+ *	1 if there was one.
+ */
+int
+IocpThreadSpin(IocpThread *threadPtr, int64_t timeoutNs)
+{
+    uint64_t completed, end;
+
+    if (threadPtr->busyPollNs == 0 || timeoutNs == 0 || threadPtr->enginePtr == &iocpNoEngine) {
+	return 0;
+    }
+    completed = threadPtr->stats[IOCP_STAT_opsCompleted];
+    end = IocpNow() + (uint64_t)(timeoutNs > 0 && timeoutNs < threadPtr->busyPollNs
+	    ? timeoutNs : threadPtr->busyPollNs);
+    do {
+	IocpThreadReap(threadPtr);
+	if (threadPtr->stats[IOCP_STAT_opsCompleted] != completed) {
+	    return 1;
+	}
+    } while (IocpNow() < end);
+    return 0;
+}
+
+/*
  * IocpThreadWait --
  *	The same as IocpThreadReap, but wait first until something is complete: for at most
  *	timeoutNs, for ever if that is negative. May return early. The event source does not run
@@ -524,6 +572,9 @@ IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
     }
     if (threadPtr->dirty.firstPtr != NULL) {
 	timeoutNs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
+    }
+    if (IocpThreadSpin(threadPtr, timeoutNs)) {
+	return 0;
     }
     result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutNs);
     IocpThreadReap(threadPtr);
