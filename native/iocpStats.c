@@ -113,8 +113,8 @@ IocpThreadEach(void (*proc)(IocpThread *threadPtr, void *clientData), void *clie
 
 /*
  * IocpStatsForked --
- *	In a forked child, all of them are the parent's. Nothing but stores here: the parent may have
- *	been anywhere.
+ *	In a forked child, all of them are the parent's. Nothing but stores here: the parent may
+ *	have been anywhere.
  */
 void
 IocpStatsForked(void)

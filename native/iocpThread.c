@@ -503,7 +503,8 @@ RetryNow(IocpThread *threadPtr)
 /*
  * IocpThreadBusyPoll --
  *	The channel's thread is to look for completions for so long before it sleeps, as long as the
- *	channel is open there; 0: it has no say. Listeners have none: theirs is for what they accept.
+ *	channel is open there; 0: it has no say. Listeners have none: theirs is for what they
+ *	accept.
  */
 void
 IocpThreadBusyPoll(IocpChan *chanPtr, int us)
@@ -523,8 +524,8 @@ IocpThreadBusyPoll(IocpChan *chanPtr, int us)
 
 /*
  * IocpThreadSpin --
- *	Look for completions, for as long as -busypoll and the time-out (-1: none) say: a thread that
- *	does not sleep need not be woken, which takes many times as long as to answer.
+ *	Look for completions, for as long as -busypoll and the time-out (-1: none) say: a thread
+ *	that does not sleep need not be woken, which takes many times as long as to answer.
  * Results:
  *	1 if there was one.
  */

@@ -44,8 +44,8 @@ foreach info [iocp::engines] {
 EOF
 )
 [ -n "$engines" ]
-# Each run has a directory for its files, and a network of its own, so that no port that one has just
-# given up is taken by another. Then they run side by side; without networks, one after the other.
+# Each run has a directory for its files, and a network of its own, so that no port that one has
+# just given up is taken by another. Then they run side by side; without networks, they take turns.
 network=
 for flags in -n "-r -n"; do
     [ -n "$network" ] || ! unshare $flags ip link set lo up 2>/dev/null || network="unshare $flags"
@@ -60,8 +60,9 @@ start() {
     name=$1 tclsh=$2 engine=$3
     shift 3
     mkdir "$logs/$name.tmp"
-    set -- timeout -k 5 "${LIMIT_SECONDS:-1200}" env LD_PRELOAD="$preload" TCLCHAN_ENGINE="$engine" \
-        "$tclsh" tcl_tests/all.tcl -tmpdir "$logs/$name.tmp" "$@"
+    set -- timeout -k 5 "${LIMIT_SECONDS:-1200}" \
+        env LD_PRELOAD="$preload" TCLCHAN_ENGINE="$engine" "$tclsh" tcl_tests/all.tcl \
+        -tmpdir "$logs/$name.tmp" "$@"
     [ -z "$network" ] || set -- $network sh -c 'ip link set lo up && exec "$@"' sh "$@"
     "$@" >"$logs/$name.log" 2>&1 &
     running="$running $!"

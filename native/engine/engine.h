@@ -155,7 +155,7 @@ typedef struct IocpEngineType {
 	    size_t size);	/* Send what the kernel takes at once: a count or -errno. Only while
 				 * no send on the handle, nor of a file, is in flight. */
     int (*pushProc)(IocpHandle *handlePtr, const char *data, size_t size);
-				/* The same, for other threads: it uses nothing but the descriptor. */
+				/* The same, for other threads: it uses the descriptor alone. */
     int (*reapProc)(IocpEngine *enginePtr, IocpCompletion *completions, int max);
 				/* Hand over what was submitted, fetch what is complete, never
 				 * block. Returns how many. */

@@ -25,7 +25,8 @@ struct IocpPollSet {
 /*
  * IocpEpollWait --
  *	epoll_wait with the kernel's own precision. Linux before 5.11 counts in milliseconds; and a
- *	seccomp filter that does not know epoll_pwait2, as older container run-times have, forbids it.
+ *	seccomp filter that does not know epoll_pwait2, as older container run-times have, forbids
+ *	it.
  */
 int
 IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)

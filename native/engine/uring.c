@@ -173,8 +173,8 @@ UringProvide(UringEngine *uringPtr, IocpBuf *bufPtr, int count)
 
 /*
  * UringGrowPool --
- *	The kernel had no buffer for a receive: add a chunk, unless one was added for another receive
- *	of the same reap.
+ *	The kernel had no buffer for a receive: add a chunk, unless one was added for another
+ *	receive of the same reap.
  * Results:
  *	0 if the pool has reached its limit.
  */
