@@ -86,6 +86,7 @@ if [ -n "$tclsh9" ]; then
 fi
 
 # Tcl and its Thread package are not built with it: it sees their locks, and their data not at all.
+# Without descriptors, as in thread-4, it could write no report.
 tsan=$PWD/build/tsan
 configure "$tsan" thread
 ninja --quiet -C "$tsan" native/libiocpsock.so >&2
@@ -93,7 +94,8 @@ export TCLCHAN_PYTHON="$(command -v python3)" TCLCHAN_LIBDIR="$tsan/native"
 export TSAN_OPTIONS="log_path=$logs/report:exitcode=0"
 preload=$(cc -print-file-name=libtsan.so)
 for engine in $engines; do
-    start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test copy.test defer.test"
+    start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test copy.test defer.test" \
+        -skip "thread-4.*"
 done
 finish
 cat "$logs"/*.log
