@@ -352,9 +352,6 @@ SetupProc(void *clientData, int flags)
 	do {
 	    IocpThreadReap(threadPtr);
 	} while (threadPtr->dirty.firstPtr != NULL && ++rounds < SETUP_ROUNDS);
-	if (threadPtr->ready.firstPtr == NULL) {
-	    IocpThreadSpin(threadPtr, -1);
-	}
 	ready = threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1)
 		|| threadPtr->dirty.firstPtr != NULL;
     }

@@ -363,7 +363,6 @@ int IocpThreadIsCurrent(IocpThread *threadPtr);
 int IocpThreadEnds(IocpThread *threadPtr);
 void IocpThreadReap(IocpThread *threadPtr);
 void IocpThreadBusyPoll(IocpChan *chanPtr, int us);
-int IocpThreadSpin(IocpThread *threadPtr, int64_t timeoutNs);
 int IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs);
 IocpHost IocpThreadHost(int fd, int64_t timeoutNs);
 void IocpThreadUnattend(void);

@@ -523,18 +523,20 @@ IocpThreadBusyPoll(IocpChan *chanPtr, int us)
 }
 
 /*
- * IocpThreadSpin --
+ * Spin --
  *	Look for completions, for as long as -busypoll and the time-out (-1: none) say: a thread
  *	that does not sleep need not be woken, which takes many times as long as to answer.
  * Results:
- *	1 if there was one.
+ *	1 if there was one, or what the engine attends to is readable.
  */
-int
-IocpThreadSpin(IocpThread *threadPtr, int64_t timeoutNs)
+static int
+Spin(IocpThread *threadPtr, int64_t timeoutNs)
 {
+    IocpEngine *enginePtr = threadPtr->enginePtr;
+    int attending = enginePtr->attending;
     uint64_t completed, end;
 
-    if (threadPtr->busyPollNs == 0 || timeoutNs == 0 || threadPtr->enginePtr == &iocpNoEngine) {
+    if (threadPtr->busyPollNs == 0 || timeoutNs == 0 || enginePtr == &iocpNoEngine) {
 	return 0;
     }
     completed = threadPtr->stats[IOCP_STAT_opsCompleted];
@@ -542,7 +544,8 @@ IocpThreadSpin(IocpThread *threadPtr, int64_t timeoutNs)
 	    ? timeoutNs : threadPtr->busyPollNs);
     do {
 	IocpThreadReap(threadPtr);
-	if (threadPtr->stats[IOCP_STAT_opsCompleted] != completed) {
+	if (threadPtr->stats[IOCP_STAT_opsCompleted] != completed
+		|| enginePtr->attending != attending) {
 	    return 1;
 	}
     } while (IocpNow() < end);
@@ -574,7 +577,7 @@ IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
     if (threadPtr->dirty.firstPtr != NULL) {
 	timeoutNs = 0;		/* The engine was busy: what we wait for is yet to be submitted. */
     }
-    if (IocpThreadSpin(threadPtr, timeoutNs)) {
+    if (Spin(threadPtr, timeoutNs)) {
 	return 0;
     }
     result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutNs);
