@@ -517,9 +517,7 @@ IocpCopyDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	case EAGAIN:
 	case ENOBUFS:
 	case ENOMEM:
-	    IOCP_COUNT(chanPtr->threadPtr, sendRetries, 1);
-	    chanPtr->waits = 1;
-	    IocpThreadRetryLater(chanPtr->threadPtr);
+	    IocpSendRetryLater(chanPtr);
 	    break;
 	default:
 	    if (SocketFails(-compPtr->result)) {

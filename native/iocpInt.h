@@ -423,6 +423,7 @@ void IocpSendStart(IocpChan *chanPtr);
 void IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpSendDiscard(IocpChan *chanPtr);
 void IocpSendShutdown(IocpChan *chanPtr);
+void IocpSendRetryLater(IocpChan *chanPtr);
 void IocpSendPushed(IocpChan *chanPtr, size_t size, int error);
 
 /* iocpDefer.c */

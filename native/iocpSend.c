@@ -94,6 +94,18 @@ IocpSendPushed(IocpChan *chanPtr, size_t size, int error)
 }
 
 /*
+ * IocpSendRetryLater --
+ *	The kernel is short of memory for what the channel sends.
+ */
+void
+IocpSendRetryLater(IocpChan *chanPtr)
+{
+    IOCP_COUNT(chanPtr->threadPtr, sendRetries, 1);
+    chanPtr->waits = 1;
+    IocpThreadRetryLater(chanPtr->threadPtr);
+}
+
+/*
  * IocpSendDone --
  *	A send is complete, perhaps in part.
  */
@@ -119,9 +131,7 @@ IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     case EAGAIN:
     case ENOBUFS:
     case ENOMEM:
-	IOCP_COUNT(chanPtr->threadPtr, sendRetries, 1);
-	chanPtr->waits = 1;
-	IocpThreadRetryLater(chanPtr->threadPtr);
+	IocpSendRetryLater(chanPtr);
 	return;
     default:
 	Failed(chanPtr, error);
