@@ -141,14 +141,19 @@ Rouse(void)
 
 /*
  * IocpDeferMay --
- *	Whether what a handler writes now may be put off: other handlers of this turn will be
- *	called, or others' sends are put off already, and there is a pusher.
+ *	Whether what a handler writes now may be put off, since there is something to leave with:
+ *	other handlers of this turn will be called, or something is put off already, or the handler
+ *	has sent something to the same channel just now, and is likely to write more. And there is a
+ *	pusher.
  */
 int
-IocpDeferMay(IocpThread *threadPtr)
+IocpDeferMay(IocpChan *chanPtr)
 {
+    IocpThread *threadPtr = chanPtr->threadPtr;
+
     return threadPtr->toldPtr != NULL && !threadPtr->exiting
-	    && (threadPtr->eventsWaiting > 0 || threadPtr->deferFirstPtr != NULL)
+	    && (threadPtr->eventsWaiting > 0 || threadPtr->deferFirstPtr != NULL
+		    || chanPtr->sentTold == threadPtr->toldCount)
 	    && (!atomic_load(&resting) || Rouse());
 }
 

@@ -287,6 +287,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     IocpThreadSettle(threadPtr);
     told = (IocpTold){chanPtr, threadPtr->toldPtr};
     threadPtr->toldPtr = &told;
+    threadPtr->toldCount++;
     threadPtr->toldSince = IocpNow();
     if (chanPtr->copyPtr != NULL) {
 	IocpCopyServe(chanPtr);

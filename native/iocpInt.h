@@ -113,7 +113,8 @@ struct IocpThread {
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
-    uint64_t toldSince;		/* When the innermost script of our events was called. */
+    uint64_t toldCount;		/* Scripts that our events have called. */
+    uint64_t toldSince;		/* When the last of them was called. */
     int eventsWaiting;		/* Events of channels in Tcl's queue. */
     int dirtyCount;		/* About as many channels are dirty. */
     IocpMutex deferMutex;	/* Guards the list of channels whose sends are put off, and their */
@@ -279,6 +280,7 @@ struct IocpChan {
     int sendCount;		/* Buffers in that chain; sendOp.bufCount of them in flight. */
     int sendError;		/* errno of a failed send, or 0. Nothing is accepted after it. */
     int sendErrorUntold;	/* No write has returned it yet. */
+    uint64_t sentTold;		/* IocpThread.toldCount when something was last sent at once. */
     /* While it is put off (iocpDefer.c): */
     int deferred;		/* It is on its thread's list. */
     IocpChan *deferNextPtr;
@@ -427,7 +429,7 @@ void IocpSendRetryLater(IocpChan *chanPtr);
 void IocpSendPushed(IocpChan *chanPtr, size_t size, int error);
 
 /* iocpDefer.c */
-int IocpDeferMay(IocpThread *threadPtr);
+int IocpDeferMay(IocpChan *chanPtr);
 void IocpDeferAdd(IocpChan *chanPtr);
 void IocpDeferTake(IocpChan *chanPtr);
 void IocpDeferTakeAll(IocpThread *threadPtr);

@@ -219,6 +219,7 @@ SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
 	return 0;
     }
     result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, (size_t)toWrite);
+    chanPtr->sentTold = chanPtr->threadPtr->toldCount;
     switch (result < 0 ? -result : 0) {
     case 0:
 	IOCP_COUNT(chanPtr->threadPtr, bytesSent, result);
@@ -249,7 +250,7 @@ PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
 	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
 	    || (chanPtr->sendFirstPtr != NULL && !chanPtr->deferred)
 	    || chanPtr->sendCount >= chanPtr->settings.sendCap
-	    || !IocpDeferMay(chanPtr->threadPtr)) {
+	    || !IocpDeferMay(chanPtr)) {
 	return 0;
     }
     IocpDeferTake(chanPtr);
