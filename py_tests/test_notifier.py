@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Run
@@ -113,6 +118,52 @@ def test_a_descriptor_that_is_closed_before_its_handler_goes(interp: tclchan.Int
     finally:
         for fd in (reader, writer, source, other, copy):
             os.close(fd)
+
+
+def switches(pid: int) -> int:
+    """How often the threads of a process have been put to sleep or aside."""
+    status = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
+    return sum(map(int, re.findall(r"_switches:\s+(\d+)", status)))
+
+
+IDLE = """
+set listener [socket2 -server {apply {{chan args} {
+    puts served
+    flush stdout
+    fileevent $chan readable [list gets $chan]
+}}} -myaddr 127.0.0.1 0]
+after 3600000 {puts "an hour is over"}
+puts [lindex [fconfigure $listener -sockname] 2]
+flush stdout
+vwait forever
+"""
+
+
+def test_an_idle_process_makes_no_system_call(engine: str, tmp_path: Path) -> None:
+    """One that sleeps and is never put to sleep again makes none."""
+    script = tmp_path / "idle.tcl"
+    script.write_text(IDLE)
+    words = ["run", "--engine", engine, "--notifier", "ring", str(script)]
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "tclchan", *words], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = int(process.stdout.readline())
+            with socket.create_connection(("127.0.0.1", port)):
+                assert process.stdout.readline() == "served\n"
+                # Once it has settled, which takes it no second, nothing happens for as long.
+                deadline = time.monotonic() + 10
+                while True:
+                    before = switches(process.pid)
+                    time.sleep(1)
+                    if switches(process.pid) == before > 0:
+                        break
+                    assert time.monotonic() < deadline, "it does not come to rest"
+                with socket.create_connection(("127.0.0.1", port)):
+                    assert process.stdout.readline() == "served\n"
+        finally:
+            process.kill()
 
 
 def test_threads_give_back_their_descriptors(engine: str) -> None:
