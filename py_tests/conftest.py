@@ -3,7 +3,8 @@
 A test that asks for `engine`, or for an `interp` on it, runs once for each engine that this machine
 has. All interpreters of a thread share an engine, until the last of them is gone: a test leaves
 none behind. An engine that cannot be used is a skip with the reason, and a failure if
-TCLCHAN_REQUIRE_ENGINES (names, separated by commas) has it.
+TCLCHAN_REQUIRE_ENGINES (names, separated by commas) has it. So is what the tests need from
+elsewhere (Tcl 9, Tcl's sources): a skip, and with TCLCHAN_REQUIRE_SUITES=1 a failure.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
@@ -26,6 +27,8 @@ from tclchan import _build_config
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = set(filter(None, os.environ.get("TCLCHAN_REQUIRE_ENGINES", "").split(",")))
 
+REQUIRE_SUITES = os.environ.get("TCLCHAN_REQUIRE_SUITES", "") not in ("", "0")
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -33,6 +36,13 @@ def pytest_report_header() -> list[str]:
     build = {k: v for k, v in vars(_build_config).items() if k.isupper()}
     found = [f"{e.name} {'usable' if e.usable else 'not usable: ' + e.reason}" for e in ENGINES]
     return [f"tclchan: {build}", f"engines: {'; '.join(found)}"]
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the test for want of what is not part of the project; or fail it, if that is asked."""
+    if REQUIRE_SUITES:
+        pytest.fail(f"it is required (TCLCHAN_REQUIRE_SUITES): {reason}")
+    pytest.skip(reason)
 
 
 ENGINES = tclchan.engines()
@@ -73,7 +83,7 @@ def tclsh(request: pytest.FixtureRequest) -> Tclsh:
     version: str = request.param
     tclsh = tclsh_of(version)
     if tclsh is None and version == "9.0":
-        pytest.skip("no tclsh9.0: it is not installed, and could not be fetched")
+        lacking("no tclsh9.0: it is not installed, and could not be fetched")
     assert tclsh is not None, "no tclsh: install the package tcl"
     built = _build_config.TCL.split(", ")
     assert any(tcl.startswith(version) for tcl in built), f"the package is built for Tcl {built}"
