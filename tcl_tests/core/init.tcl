@@ -6,7 +6,9 @@
 #
 #   TCLCHAN_TCL_LIBRARY   the directory of Tcl's own init.tcl
 #   TCLCHAN_LIBDIR        the driver's, see load.tcl
-#   TCLCHAN_TEST_CORE     1: socket stays the core's
+#   TCLCHAN_TEST_CORE     1: the driver is not loaded
+#   TCLCHAN_TEST_SOCKET   core: socket stays the core's, while the event loop may be the driver's
+#   TCLCHAN_TEST_COMMANDS a library with the commands that Tcl's sources have for its tests
 #   TCLCHAN_SHELL         where a program hosts Tcl: what is to be started in place of a tclsh
 #   TCLCHAN_ATTACHED      set where that program gives its first interpreter the driver itself
 
@@ -20,6 +22,9 @@ apply {directory {
         set command [list ::apply [list {} [list return $env(TCLCHAN_SHELL)]]]
         namespace ensemble configure ::info -map [dict replace $map nameofexecutable $command]
     }
+    if {[info exists env(TCLCHAN_TEST_COMMANDS)]} {
+        load $env(TCLCHAN_TEST_COMMANDS) Tcltest
+    }
     if {[info exists env(TCLCHAN_ATTACHED)]} {
         unset env(TCLCHAN_ATTACHED)
         return
@@ -28,6 +33,9 @@ apply {directory {
         return
     }
     uplevel #0 [list source [file join $directory .. load.tcl]]
+    if {[info exists env(TCLCHAN_TEST_SOCKET)] && $env(TCLCHAN_TEST_SOCKET) eq "core"} {
+        return
+    }
     rename ::socket ::tcl_core_socket
     interp alias {} ::socket {} ::socket2
 }} [file dirname [file normalize [info script]]]
