@@ -70,7 +70,13 @@ def serving(
     """Serve *root* in *interp* for the length of a ``with`` block.
 
     The site is answered while the event loop of *interp* runs (``interp.run()``). When the block
-    ends, the listeners, the connections and the server's files are closed.
+    ends, or the server fails to start, the listeners, the connections and the server's files are
+    closed, and its timers are cancelled.
+
+    An interpreter serves one site at a time. xotcl and tcllib can be served in it again; tclhttpd
+    cannot, since its commands keep what they know of their site. It runs CGI programs with
+    ``2> /dev/stdout``, which empties a standard output that is a regular file: ``tclchan httpd``
+    puts a pipe in between, a program that calls this has to do so itself.
 
     Args:
         interp: an interpreter made with ``replace_socket=True``.
@@ -115,15 +121,13 @@ def serving(
         directory = _directory("root", root) if root is not None else ""
         try:
             interp.call("source", str(TCL_DIR / "httpd.tcl"))
-            interp.call("::tclchan::httpd::zero_copy", "1")
-            stack.callback(interp.call, "::tclchan::httpd::zero_copy", "0")
-            interp.call("set", "::tclchan::httpd::server", server)
+            interp.call("::tclchan::httpd::begin", server)
+            stack.callback(interp.call, "::tclchan::httpd::end")
             interp.call("source", str(TCL_DIR / f"httpd_{server}.tcl"))
             words = tuple(word for option in options.items() for word in option)
-            actual = interp.call("::tclchan::httpd::start", directory, address, str(port), words)
+            actual = interp.call("::tclchan::httpd::launch", directory, address, str(port), words)
         except ScriptError as error:
             raise HttpdError(_start_error(error, server, address, port)) from error
-        stack.callback(interp.call, "::tclchan::httpd::stop")
         yield Site(
             Path(directory or f"{tree}/htdocs"),
             address,

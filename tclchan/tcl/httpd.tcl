@@ -2,13 +2,15 @@
 #
 # Each of those files defines
 #   ::tclchan::httpd::start root address port options   -> the port it listens on
-#   ::tclchan::httpd::stop                              closes listeners, connections, and logs
+#   ::tclchan::httpd::stop      closes listeners, connections, and logs; cancels the server's timers
+# and the host calls begin, reads that file, and calls launch; and end, whatever has come of that.
 # The servers themselves are loaded as they were installed. What they lack for serving a site is
 # added by subclassing and through their own hooks, never by changing or redefining their code.
 
 namespace eval ::tclchan::httpd {
-    variable server ""
-    variable since [clock milliseconds]
+    # This file is read anew for each site, also while another one is served.
+    variable server
+    if {![info exists server]} { set server "" }
 
     # Only the types that the servers leave out or name by outdated names; see content_type.
     variable types {
@@ -24,6 +26,59 @@ namespace eval ::tclchan::httpd {
         wav audio/wav         webm video/webm        webmanifest application/manifest+json
         webp image/webp       woff font/woff         woff2 font/woff2
         xml text/xml          zip application/zip
+    }
+}
+
+# Take note of what there is before a server starts.
+proc ::tclchan::httpd::begin name {
+    variable server
+    variable since [clock milliseconds]
+    variable started 0
+    variable before
+    if {$server ne ""} {
+        error "this interpreter serves a site already ($server): another site takes another Interp"
+    }
+    set server $name
+    set before [dict create channels [file channels] timers [after info]]
+    zero_copy 1
+}
+
+proc ::tclchan::httpd::launch args {
+    variable started
+    set port [start {*}$args]
+    set started 1
+    return $port
+}
+
+proc ::tclchan::httpd::end {} {
+    variable server
+    variable started
+    try {
+        if {$started} { stop } else { give_up }
+    } finally {
+        zero_copy 0
+        set server ""
+    }
+}
+
+# Undo a start that has failed, at whatever point it did.
+proc ::tclchan::httpd::give_up {} {
+    variable before
+    foreach id [after info] {
+        if {$id ni [dict get $before timers]} { after cancel $id }
+    }
+    foreach chan [file channels] {
+        if {$chan ni [dict get $before channels]} { catch {close $chan} }
+    }
+}
+
+# Cancel the timers whose commands match one of the patterns.
+proc ::tclchan::httpd::cancel_timers args {
+    foreach id [after info] {
+        set command [string trimleft [lindex [after info $id] 0 0] :]
+        foreach pattern $args {
+            if {[string match $pattern $command]} { after cancel $id }
+        }
     }
 }
 

@@ -3,6 +3,15 @@
 # Nothing in the tree is changed or written to. What has to differ is said through its configuration
 # file, its command line, and the start-up script that it lets one name with -main.
 
+if {[info exists ::tclchan::httpd::spent]} {
+    error "it was started in this interpreter before, and its commands keep what they know of that\
+        site: it takes another Interp"
+}
+if {[info commands ::httpd::server] ne ""} {
+    error "tcllib's httpd is in this interpreter, and a package of tclhttpd has the same name: it\
+        takes another Interp"
+}
+
 # tclhttpd itself takes these from tcllib, and blames a missing "Standard Tcl Library" on its tree.
 foreach package {md5 base64 ncgi html uri counter cmdline fileutil} version {1 2 1 1 1 2 1 1} {
     ::tclchan::httpd::need $package $version tcllib
@@ -10,6 +19,7 @@ foreach package {md5 base64 ncgi html uri counter cmdline fileutil} version {1 2
 
 proc ::tclchan::httpd::start {root address port options} {
     variable work [dict get $options work_dir]
+    variable spent
     set tree [dict get $options tclhttpd]
     # Templates write the pages made from them beside themselves: the tree's own get a copy.
     if {$root eq ""} {
@@ -40,6 +50,7 @@ proc ::tclchan::httpd::start {root address port options} {
     set ::argv [list -config [file join $work tclhttpd.rc] -main [file join $work main.tcl] \
         -docRoot $root -host $address -ipaddr $address -port $port {*}[dict get $options arguments]]
     set ::argc [llength $::argv]
+    set spent 1
     heartbeat
     try {
         uplevel #0 [list source $::argv0]
@@ -71,7 +82,15 @@ proc ::tclchan::httpd::return_stats {sock suffix} {
 
 proc ::tclchan::httpd::stop {} {
     Httpd_Shutdown
-    foreach id [after info] { after cancel $id }
+    cancel_timers Httpd* Cgi* Log_* counter::*
+    # The interpreter of a virtual host has connections, logs and timers of its own.
+    foreach host [array names ::virtual] {
+        set child $::virtual($host)
+        foreach chan [interp eval $child {file channels iocp*}] {
+            catch {interp transfer $child $chan {}}
+        }
+        interp delete $child
+    }
     foreach connection [info globals Httpd?*] {
         if {![info exists ::${connection}(infile)]} continue
         # Closing a pipe in blocking mode would wait for the CGI program at its other end.
@@ -79,7 +98,9 @@ proc ::tclchan::httpd::stop {} {
         catch {close [set ::${connection}(infile)]}
     }
     hang_up
-    Log_Flush
+    foreach log {Log(log_fd) Log(error_fd) Log(debug_fd) Httpd(cookie_log)} {
+        if {[info exists ::$log]} { catch {close [set ::$log]} }
+    }
 }
 
 proc ::tclchan::httpd::free_port address {

@@ -112,5 +112,9 @@ proc ::tclchan::httpd::start {root address port options} {
 proc ::tclchan::httpd::stop {} {
     variable httpd
     hang_up
+    # The destructor forgets its listener, and the task that looks for clients that are too slow.
+    $httpd stop
     $httpd destroy
+    # What runs such tasks keeps a timer for the next of them, and sets it anew with the next.
+    if {[array size ::cron::processTable] == 0} { after cancel $::cron::next_event }
 }

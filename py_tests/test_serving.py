@@ -1,0 +1,223 @@
+"""``serving``: what a site leaves behind in its interpreter, and what it refuses.
+
+Each test has a process of its own: XOTcl never lets go of an interpreter that it was loaded into,
+and so of the engine of its thread.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Server, wait_for
+
+import tclchan
+
+
+def in_process(body: Callable[..., None], *args: object) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        executor.submit(body, *args).result(DEADLINE)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    return {"tclhttpd": TCLHTTPD} if name == "tclhttpd" else {"server": name}
+
+
+def get(site: tclchan.Site, path: str) -> bytes:
+    with closing(http.client.HTTPConnection("127.0.0.1", site.port, timeout=DEADLINE)) as client:
+        client.request("GET", path)
+        return client.getresponse().read()
+
+
+def run_with(interp: tclchan.Interp, client: Callable[[], object]) -> int:
+    """Run the event loop until *client*, on another thread, has done its work."""
+
+    def work() -> None:
+        try:
+            client()
+        finally:
+            interp.stop()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        return interp.run()
+    finally:
+        thread.join(DEADLINE)
+
+
+def holdings(interp: tclchan.Interp) -> dict[str, list[str]]:
+    """The channels, timers and descriptors there are; what a socket's number is does not matter."""
+    descriptors = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            what = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:  # What listed them.
+            continue
+        descriptors.append(what.partition(":[")[0])
+    return {
+        "channels": sorted(interp.eval("file channels").split()),
+        "timers": sorted(interp.eval("lmap id [after info] {after info $id}").split()),
+        "copies": [interp.eval("interp alias {} ::fcopy")],
+        "descriptors": sorted(descriptors),
+    }
+
+
+@contextmanager
+def hosting(engine: str) -> Iterator[tclchan.Interp]:
+    with tclchan.Interp(engine=engine, replace_socket=True) as interp:
+        # What Tcl opens once for the life of a process, and a timer that is none of a server's.
+        interp.eval("after 0 {set started 1}; vwait started; after 3600000 {set mine 1}")
+        interp.eval("close [socket -server {} -myaddr 127.0.0.1 0]; update")
+        yield interp
+
+
+def same(interp: tclchan.Interp, before: dict[str, list[str]]) -> None:
+    """Connections that their clients have closed may take a turn of the event loop."""
+    wait_for(
+        lambda: interp.eval("update; string cat yes") and holdings(interp) == before,
+        what=f"{before}, now {holdings(interp)}",
+    )
+
+
+def give_back(engine: str, name: str, logs: Path | None) -> None:
+    with hosting(engine) as tcl:
+        before = holdings(tcl)
+        with tclchan.serving(tcl, SITE, log_dir=logs, **options_of(name)) as site:
+            idle = socket.create_connection(("127.0.0.1", site.port), DEADLINE)
+            assert run_with(tcl, lambda: [get(site, "/"), get(site, "/stats.tml")]) == 0
+            assert holdings(tcl) != before
+        with idle:
+            assert idle.recv(1) == b""
+        same(tcl, before)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_all_is_given_back(engine: str, tmp_path: Path, name: str) -> None:
+    in_process(give_back, engine, name, None)
+    in_process(give_back, engine, name, tmp_path)
+    kept = [file for file in tmp_path.iterdir() if file.stat().st_size]
+    assert bool(kept) == (name != "tcllib"), "which writes none"
+
+
+def fail_to_start(engine: str, name: str) -> None:
+    with hosting(engine) as tcl, socket.create_server(("127.0.0.1", 0)) as taken:
+        before = holdings(tcl)
+        for _ in range(1 if name == "tclhttpd" else 3):
+            with (
+                pytest.raises(tclchan.HttpdError, match="address already in use"),
+                tclchan.serving(tcl, SITE, port=taken.getsockname()[1], **options_of(name)),
+            ):
+                pytest.fail("the port was taken")
+            same(tcl, before)
+        if name != "tclhttpd":
+            with tclchan.serving(tcl, SITE, **options_of(name)) as site:
+                run_with(tcl, lambda: get(site, "/"))
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_all_is_given_back_when_it_does_not_start(engine: str, name: str) -> None:
+    in_process(fail_to_start, engine, name)
+
+
+def follow(engine: str) -> None:
+    with hosting(engine) as tcl:
+        for name in ["xotcl", "tcllib", "xotcl", "tcllib"]:
+            with tclchan.serving(tcl, SITE, server=name) as site:
+                bodies: list[bytes] = []
+                run_with(tcl, partial(lambda site, to: to.append(get(site, "/")), site, bodies))
+                assert bodies == [(SITE / "index.html").read_bytes()]
+            before = holdings(tcl)
+            with tclchan.serving(tcl, SITE, server=name):
+                pass
+            same(tcl, before)
+
+
+def test_one_after_the_other(engine: str) -> None:
+    in_process(follow, engine)
+
+
+def nest(engine: str) -> None:
+    with hosting(engine) as tcl, tclchan.serving(tcl, SITE) as site:
+        before = holdings(tcl)
+        for name in SERVERS:
+            with (
+                pytest.raises(tclchan.HttpdError, match=r"serves a site already .*another Interp"),
+                tclchan.serving(tcl, SITE, **options_of(name)),
+            ):
+                pytest.fail("there is one already")
+        assert holdings(tcl) == before
+        bodies: list[bytes] = []
+        run_with(tcl, lambda: bodies.append(get(site, "/")))
+        assert bodies == [(SITE / "index.html").read_bytes()]
+
+
+def test_one_at_a_time(engine: str) -> None:
+    in_process(nest, engine)
+
+
+def start_twice(engine: str) -> None:
+    with hosting(engine) as tcl:
+        with tclchan.serving(tcl, SITE, tclhttpd=TCLHTTPD):
+            pass
+        before = holdings(tcl)
+        with (
+            pytest.raises(tclchan.HttpdError, match=r"in this interpreter before.*another Interp"),
+            tclchan.serving(tcl, SITE, tclhttpd=TCLHTTPD),
+        ):
+            pytest.fail("it had been started")
+        assert holdings(tcl) == before
+        with tclchan.serving(tcl, SITE) as site:
+            run_with(tcl, lambda: get(site, "/"))
+    with hosting(engine) as tcl:
+        with tclchan.serving(tcl, SITE, server="tcllib"):
+            pass
+        with (
+            pytest.raises(tclchan.HttpdError, match="the same name: it takes another Interp"),
+            tclchan.serving(tcl, SITE, tclhttpd=TCLHTTPD),
+        ):
+            pytest.fail("the names of their packages are one")
+
+
+@pytest.mark.skipif(not TCLHTTPD, reason="TCLHTTPD does not name a tree of tclhttpd's sources")
+def test_tclhttpd_starts_once(engine: str) -> None:
+    in_process(start_twice, engine)
+
+
+def exit_in_a_page(engine: str, name: str, root: Path) -> None:
+    with hosting(engine) as tcl:
+        before = holdings(tcl)
+        with (
+            tclchan.serving(tcl, root, **options_of(name)) as site,
+            socket.create_connection(("127.0.0.1", site.port), DEADLINE) as client,
+        ):
+            client.sendall(b"GET /end.tml HTTP/1.0\r\n\r\n")
+            assert tcl.run() == 7
+        same(tcl, before)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_exit_in_a_page(engine: str, tmp_path: Path, name: str) -> None:
+    """The code is what ``run`` returns, and what the command ends with."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "end.tml").write_text("before [exit 7] after")
+    in_process(exit_in_a_page, engine, name, root)
+    server = Server(engine, name, tmp_path, root=root)
+    try:
+        server.raw(b"GET /end.tml HTTP/1.0\r\n\r\n")
+        assert server.process.wait(DEADLINE) == 7
+    finally:
+        server.end(signal.SIGKILL)
+    assert server.rest() == ""
