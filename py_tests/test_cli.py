@@ -116,6 +116,22 @@ def test_doctor_json(cli: Run, engine: str) -> None:
     }
 
 
+def test_doctor_says_the_limits(cli: Run) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 8192))
+
+    done = cli("doctor", "--json", preexec_fn=limit)
+    assert json.loads(done.stdout)["limits"] == {
+        "open descriptors": "soft 200, hard 300",
+        "locked memory": "soft 4096, hard 8192",
+        "listen backlog": Path("/proc/sys/net/core/somaxconn").read_text().strip(),
+    }
+    done = cli("doctor", preexec_fn=limit)
+    assert "\nlimits:\n  open descriptors: soft 200, hard 300\n" in done.stdout
+    assert "\n  locked memory:    soft 4096, hard 8192\n  listen backlog:   " in done.stdout
+
+
 def test_doctor_fails_when_nothing_works(cli: Run) -> None:
     done = cli("doctor", env={**os.environ, "TCLCHAN_ENGINE": "nonsense"})
     assert done.returncode == 1

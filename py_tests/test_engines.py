@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import ENGINES, ROOT
+from conftest import ENGINES, ROOT, Run
 
 import tclchan
 from tclchan import _engines
@@ -32,23 +34,65 @@ def test_tcl_says_the_same(interp: tclchan.Interp) -> None:
         assert interp.call("dict", "get", told, "reason") == info.reason
 
 
+SECCOMP = {"/proc/self/status": "Name:\tx\nSeccomp:\t2\n"}
+NO_FILES: dict[str, str] = {}
+
+
 @pytest.mark.parametrize(
-    ("files", "release", "remedy"),
+    ("files", "release", "number", "remedy"),
     [
-        ({"/proc/sys/kernel/io_uring_disabled": "2"}, "6.6.1", "sysctl -w"),
-        ({"/proc/sys/kernel/io_uring_disabled": "0"}, "5.10.0-8-amd64", "too old"),
-        ({"/proc/self/status": "Name:\tx\nSeccomp:\t2\n"}, "6.1.0-13-amd64", "seccomp="),
-        ({}, "6.1.0-13-amd64", "use epoll"),
+        ({"/proc/sys/kernel/io_uring_disabled": "2"}, "6.6.1", errno.EPERM, "sysctl -w"),
+        ({"/proc/sys/kernel/io_uring_disabled": "0"}, "5.10.0-8-amd64", errno.EINVAL, "too old"),
+        (SECCOMP, "6.1.0-13-amd64", errno.EPERM, "seccomp="),
+        (NO_FILES, "6.1.0-13-amd64", errno.EPERM, "use epoll"),
+        (SECCOMP, "6.1.0-13-amd64", errno.ENOMEM, "RLIMIT_MEMLOCK"),
+        (SECCOMP, "6.1.0-13-amd64", errno.EMFILE, "ulimit -n"),
+        (SECCOMP, "6.1.0-13-amd64", errno.ENFILE, "fs.file-max"),
+        (NO_FILES, "6.1.0-13-amd64", errno.ENOSYS, "CONFIG_IO_URING"),
+        (NO_FILES, "4.19.0", errno.ENOSYS, "too old"),
     ],
 )
 def test_remedies(
-    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], release: str, remedy: str
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], release: str, number: int, remedy: str
 ) -> None:
     monkeypatch.setattr(_engines, "_read", lambda path: files.get(path, ""))
     monkeypatch.setattr("platform.release", lambda: release)
-    assert remedy in tclchan.EngineInfo("io_uring", False, "Operation not permitted").remedy
+    reason = f"as the driver says it ({os.strerror(number)}), and more"
+    assert remedy in tclchan.EngineInfo("io_uring", False, reason).remedy
     assert tclchan.EngineInfo("io_uring", True, "").remedy == ""
-    assert tclchan.EngineInfo("epoll", False, "Too many open files").remedy == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENFILE, "fs.file-max"),
+        (errno.ENOMEM, "no memory"),
+        (errno.EPERM, "seccomp"),
+    ],
+)
+def test_remedies_of_epoll(number: int, remedy: str) -> None:
+    assert remedy in tclchan.EngineInfo("epoll", False, f"call: {os.strerror(number)}").remedy
+    assert tclchan.EngineInfo("epoll", True, "").remedy == ""
+
+
+def test_the_remedy_for_no_descriptors(run_python: Run) -> None:
+    """With the driver's own reason: both engines need some."""
+    code = """
+        import contextlib, os, resource, tclchan
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        with contextlib.suppress(OSError):
+            while True:
+                os.open("/dev/null", 0)
+        for info in tclchan.engines():
+            print(info.name, info.usable, info.remedy)
+    """
+    done = run_python(textwrap.dedent(code))
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["io_uring", "epoll"], done.stderr
+    for line, info in zip(lines, ENGINES, strict=True):
+        assert " False " in line
+        assert "ulimit -n" in line or not info.usable
 
 
 def without_io_uring(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ class EngineInfo:
     @property
     def remedy(self) -> str:
         """What to do to make the engine usable; empty when it is, or when nothing is known."""
-        return "" if self.usable else _REMEDIES.get(self.name, lambda: "")()
+        return "" if self.usable else _REMEDIES.get(self.name, _common_remedy)(self.reason)
 
 
 def engines() -> list[EngineInfo]:
@@ -54,18 +56,45 @@ def _read(path: str) -> str:
         return ""
 
 
-def _uring_remedy() -> str:
-    """The likely cause, from what the kernel lets everyone read, and what to do about it."""
+def _says(reason: str, number: int) -> bool:
+    """Whether the reason has the system's words for this error in it."""
+    return os.strerror(number).lower() in reason.lower()
+
+
+def _common_remedy(reason: str) -> str:
+    """What to do about what any engine may be short of."""
+    # Its words begin with those of the next.
+    if _says(reason, errno.ENFILE):
+        return 'the system has no descriptors left: as root, raise "sysctl fs.file-max"'
+    if _says(reason, errno.EMFILE):
+        return (
+            "this process has all the descriptors that it may have: raise the limit with "
+            '"ulimit -n", or see what it leaves open'
+        )
+    return ""
+
+
+def _uring_remedy(reason: str) -> str:
+    """What to do about *reason*, also from what the kernel lets everyone read."""
+    if common := _common_remedy(reason):
+        return common
+    if _says(reason, errno.ENOMEM):
+        return (
+            'its memory counts as locked: raise RLIMIT_MEMLOCK with "ulimit -l", as root or in '
+            "/etc/security/limits.conf, or use epoll"
+        )
+    release = platform.release()
+    major, minor = (int(part) for part in release.split("-")[0].split(".")[:2])
+    if (major, minor) < (5, 19):
+        return f"kernel {release} is too old: 5.19 or later is needed; or use epoll"
+    if _says(reason, errno.ENOSYS):
+        return f"kernel {release} was built without CONFIG_IO_URING: use another, or epoll"
     disabled = _read("/proc/sys/kernel/io_uring_disabled")
     if disabled not in ("", "0"):
         return (
             f"kernel.io_uring_disabled is {disabled}: as root, run "
             '"sysctl -w kernel.io_uring_disabled=0"'
         )
-    release = platform.release()
-    major, minor = (int(part) for part in release.split("-")[0].split(".")[:2])
-    if (major, minor) < (5, 19):
-        return f"kernel {release} is too old: 5.19 or later is needed"
     if "\nSeccomp:\t2" in _read("/proc/self/status"):
         return (
             "a seccomp filter is in force, as in most containers: allow io_uring_setup, "
@@ -75,4 +104,12 @@ def _uring_remedy() -> str:
     return "use epoll"
 
 
-_REMEDIES = {"io_uring": _uring_remedy}
+def _epoll_remedy(reason: str) -> str:
+    if _says(reason, errno.ENOMEM):
+        return "the kernel has no memory left for it: see what else takes it"
+    if _says(reason, errno.EPERM):
+        return "a seccomp filter forbids epoll_create1: allow it in its profile"
+    return _common_remedy(reason)
+
+
+_REMEDIES = {"io_uring": _uring_remedy, "epoll": _epoll_remedy}
