@@ -167,6 +167,15 @@ def test_one_at_a_time(engine: str) -> None:
     in_process(nest, engine)
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_port_that_is_none(interp: tclchan.Interp, port: int) -> None:
+    with (
+        pytest.raises(tclchan.HttpdError, match=f"bad port {port}: must be 0 to 65535"),
+        tclchan.serving(interp, SITE, port=port),
+    ):
+        pytest.fail("it is no port")
+
+
 def start_twice(engine: str) -> None:
     with hosting(engine) as tcl:
         with tclchan.serving(tcl, SITE, tclhttpd=TCLHTTPD):

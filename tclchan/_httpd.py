@@ -23,6 +23,7 @@ from .errors import HttpdError, ScriptError
 
 SERVERS = ("xotcl", "tcllib", "tclhttpd")
 DEFAULT_PORT = 8015
+MAX_PORT = 65535
 TCL_DIR = Path(__file__).with_name("tcl")
 
 
@@ -99,8 +100,8 @@ def serving(
     server = server or ("tclhttpd" if tclhttpd else SERVERS[0])
     if server not in SERVERS:
         raise HttpdError(f'unknown server "{server}": must be {", ".join(SERVERS)}')
-    if not 0 <= port <= 65535:
-        raise HttpdError(f"port {port} is out of range: must be 0 to 65535 (0 takes a free one)")
+    if not 0 <= port <= MAX_PORT:
+        raise HttpdError(f"bad port {port}: must be 0 to {MAX_PORT} (0 takes a free one)")
     if server == "tclhttpd":
         tree = _tclhttpd_tree(tclhttpd)
     elif rc or arguments or tclhttpd:
@@ -142,7 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="the directory to serve")
     parser.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=DEFAULT_PORT,
         metavar="N",
         help="the port to listen on, 0 for a free one (default: %(default)s)",
@@ -214,6 +215,12 @@ def _keep_stdout_from_being_truncated() -> None:
             os.write(target, chunk)
 
     threading.Thread(target=pump, name="tclchan-stdout", daemon=True).start()
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) <= MAX_PORT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f'bad port "{text}": must be 0 to {MAX_PORT}')
 
 
 def _directory(what: str, path: str | os.PathLike[str]) -> str:
