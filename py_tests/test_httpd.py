@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -283,6 +284,18 @@ def test_signals(engine: str, tmp_path: Path, number: int) -> None:
             assert not list(tmp_path.glob("tclchan-httpd-*"))
             if name != "tclhttpd":
                 assert server.stderr() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_come_again(engine: str, tmp_path: Path, number: int) -> None:
+    """As from a terminal, and from the shell or make in between."""
+    with serve(engine, "xotcl", tmp_path) as server:
+        end = time.monotonic() + DEADLINE
+        while server.process.poll() is None:
+            assert time.monotonic() < end
+            server.process.send_signal(number)
+            time.sleep(0.001)
+        assert server.process.returncode == 0, server.stderr()
 
 
 def test_port_in_use(engine: str, tmp_path: Path) -> None:

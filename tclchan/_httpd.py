@@ -193,9 +193,23 @@ def main(args: argparse.Namespace) -> int:
             print(site, flush=True)
             if site.server == "tclhttpd":
                 _keep_stdout_from_being_truncated()
-            return interp.run()
+            code = interp.run()
+            if interp.stopped_by is not None:
+                _ignore_more_signals()
+            return code
     except KeyboardInterrupt:
+        _ignore_more_signals()
         return 0
+
+
+def _ignore_more_signals() -> None:
+    """Let the end that a signal has begun take its course.
+
+    The same signal may come again, from the terminal and from the program that started this one;
+    in the last steps of Python's own end it would kill the process.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _keep_stdout_from_being_truncated() -> None:
