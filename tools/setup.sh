@@ -81,25 +81,34 @@ if [ "$purpose" = test ]; then
     need chromium command -v chromium
 fi
 
+name_missing() {
+    {
+        echo "These packages are missing:$missing"
+        echo "Install them with:"
+        echo "    sudo apt-get install$missing"
+    } >&2
+}
+
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ]; then
         sudo=
     elif sudo -n true 2>/dev/null; then
         sudo="sudo -n"
+    elif [ -t 0 ] && command -v sudo >/dev/null; then
+        # It asks for a password there.
+        sudo=sudo
     else
-        {
-            echo "These packages are missing:$missing"
-            echo "Install them with:"
-            echo "    sudo apt-get install$missing"
-        } >&2
+        name_missing
         exit 1
     fi
     echo "installing:$missing"
     install="$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq --no-install-recommends install"
     # The lists of packages may be missing or out of date.
     $install $missing >/dev/null 2>&1 || {
-        $sudo apt-get -qq update
-        $install $missing >/dev/null
+        $sudo apt-get -qq update && $install $missing >/dev/null
+    } || {
+        name_missing
+        exit 1
     }
 fi
 
