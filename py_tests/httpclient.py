@@ -58,6 +58,7 @@ class Child:
                 bufsize=0,
             )
         self.pid = self.process.pid
+        self.banner = ""
         self._rest = b""
 
     def line(self, seconds: float = DEADLINE) -> str:
