@@ -26,8 +26,10 @@ from tclchan import _build_config
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = set(filter(None, os.environ.get("TCLCHAN_REQUIRE_ENGINES", "").split(",")))
-
 REQUIRE_SUITES = os.environ.get("TCLCHAN_REQUIRE_SUITES", "") not in ("", "0")
+
+# "At once" is within two seconds; more is for a machine that has other things to do.
+AT_ONCE_S = 2.0 if os.getloadavg()[0] < len(os.sched_getaffinity(0)) else 4.5
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

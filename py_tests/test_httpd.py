@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from conftest import AT_ONCE_S
 from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Server, reset, serve, wait_for
 
 TYPES = {
@@ -272,14 +273,22 @@ def test_clients_that_reset(server: Server) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(engine: str, tmp_path: Path, number: int) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "index.html").write_text("hello")
+    with (root / "large.bin").open("wb") as large:
+        large.truncate(50_000_000)  # More than the buffers of a connection hold.
     for name in SERVERS:
-        with serve(engine, name, tmp_path) as server:
+        with serve(engine, name, tmp_path, root=root) as server:
             # One client is idle, one is in the midst of its request, one does not read its answer.
             with server.connect(), server.connect() as second, server.connect(4096) as third:
                 second.sendall(b"GET / HT")
-                third.sendall(b"GET /icon.png HTTP/1.1\r\n\r\n" * 20)
+                third.sendall(b"GET /large.bin HTTP/1.0\r\n\r\n")
+                assert third.recv(1, socket.MSG_PEEK) == b"H"
                 server.wait_for_connections(3)
+                began = time.monotonic()
                 assert server.end(number, seconds=5) == 0
+                assert time.monotonic() - began < AT_ONCE_S
             assert server.rest() == ""
             assert not list(tmp_path.glob("tclchan-httpd-*"))
             if name != "tclhttpd":

@@ -18,15 +18,11 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from conftest import ROOT
+from conftest import AT_ONCE_S, ROOT
 from httpclient import DEADLINE, TCLHTTPD, Child
 
 # The package that these tests use is not built anew under them.
 MAKE = ["make", "-C", str(ROOT), "-s", "-o", "build/serve.stamp", "-o", "build/package.stamp"]
-
-
-# "At once" is less than two seconds; more is for a machine that has other things to do.
-AT_ONCE = 2.0 if os.getloadavg()[0] < len(os.sched_getaffinity(0)) else 4.5
 
 
 @contextmanager
@@ -50,7 +46,7 @@ def make_serve(
         yield child
         began = time.monotonic()
         assert child.process.wait(5) == 0, child.stderr()
-        assert time.monotonic() - began < AT_ONCE
+        assert time.monotonic() - began < AT_ONCE_S
         if "tclhttpd" not in line:  # Which speaks when it starts.
             assert child.stderr() == ""
     finally:
