@@ -295,6 +295,46 @@ def test_signals(engine: str, tmp_path: Path, number: int) -> None:
                 assert server.stderr() == ""
 
 
+def test_curl(server: Server, tmp_path: Path) -> None:
+    """As a stranger would look: with a program that is not of this house."""
+    for path in ("", "style.css", "icon.png"):
+        file = tmp_path / "fetched"
+        done = subprocess.run(
+            [
+                "curl",
+                "-sS",
+                "-m",
+                str(DEADLINE),
+                "-w",
+                "%{http_code}",
+                "-o",
+                file,
+                server.url + path,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "200", "")
+        assert file.read_bytes() == (SITE / (path or "index.html")).read_bytes()
+    # Two on one connection, where it is kept alive; the header alone; and what is not there.
+    two = [server.url + "style.css", server.url + "how.html"]
+    for arguments, want in [
+        (two, (SITE / "style.css").read_bytes() + (SITE / "how.html").read_bytes()),
+        (["-I", two[0]], None),
+        (["-f", server.url + "none.txt"], b""),
+    ]:
+        got = subprocess.run(
+            ["curl", "-sS", "-m", str(DEADLINE), *arguments], capture_output=True, check=False
+        )
+        assert got.returncode == (22 if "-f" in arguments else 0), got.stderr
+        if want is None:
+            assert b" 200 " in got.stdout.split(b"\r\n")[0]
+            assert b"\ncontent-type: text/css" in got.stdout.lower()
+        else:
+            assert got.stdout == want
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_that_come_again(engine: str, tmp_path: Path, number: int) -> None:
     """As from a terminal, and from the shell or make in between."""
