@@ -50,11 +50,15 @@ network=
 for flags in -n "-r -n"; do
     [ -n "$network" ] || ! unshare $flags ip link set lo up 2>/dev/null || network="unshare $flags"
 done
+# A run that leaves out what it is there for has found nothing either. But one that was asked for a
+# few tests only may have none in a file.
+[ $# -gt 0 ] || export TCLCHAN_REQUIRE="driver testing thread peer proc"
 logs=$build/logs
 rm -rf "$logs"
 mkdir "$logs"
 result=0
 running=
+failed=
 # start NAME TCLSH ENGINE ARG... -- begin a run; finish waits for all that have begun.
 start() {
     name=$1 tclsh=$2 engine=$3
@@ -65,12 +69,15 @@ start() {
         -tmpdir "$logs/$name.tmp" "$@"
     [ -z "$network" ] || set -- $network sh -c 'ip link set lo up && exec "$@"' sh "$@"
     "$@" >"$logs/$name.log" 2>&1 &
-    running="$running $!"
+    running="$running $name:$!"
     [ -n "$network" ] || finish
 }
 finish() {
-    for pid in $running; do
-        wait "$pid" || result=1
+    for run in $running; do
+        wait "${run#*:}" || {
+            result=1
+            failed="$failed ${run%:*}"
+        }
     done
     running=
 }
@@ -98,7 +105,18 @@ for engine in $engines; do
         -skip "thread-4.*"
 done
 finish
-cat "$logs"/*.log
+# What failed comes last, where it is seen.
+for log in "$logs"/*.log; do
+    name=${log##*/}
+    case "$failed " in
+    *" ${name%.log} "*) ;;
+    *) cat "$log" ;;
+    esac
+done
+for name in $failed; do
+    echo "FAILED: $name"
+    cat "$logs/$name.log"
+done
 # Nor is it told by name what in Tcl makes a mutex when it is locked first, and looks without a lock
 # whether it has been made. So a race counts if one of the two was the driver's own doing.
 for report in "$logs"/report.*; do
