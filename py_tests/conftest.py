@@ -47,6 +47,20 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tcltest skipped in a file that passed is no skip of pytest's: count it here."""
+    counts = {"passed": 0, "skipped": 0}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in getattr(report, "user_properties", ()):
+            if name in counts and getattr(report, "when", "") == "call":
+                counts[name] += int(value)
+    if counts["passed"]:
+        terminalreporter.write_line(
+            f"tests in Tcl, over all engines: {counts['passed']} passed, "
+            f"{counts['skipped']} skipped for the reasons that the files print"
+        )
+
+
 ENGINES = tclchan.engines()
 if missing := REQUIRED - {e.name for e in ENGINES}:
     raise pytest.UsageError(f"TCLCHAN_REQUIRE_ENGINES: no such engine: {', '.join(missing)}")
