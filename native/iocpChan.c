@@ -560,10 +560,7 @@ Join(IocpChan *chanPtr)
     if (Tcl_OutputBuffered(chanPtr->channel) > 0) {
 	chanPtr->watchMask |= TCL_WRITABLE;
     }
-    if (IocpChanReady(chanPtr) & (chanPtr->listenerPtr != NULL ? TCL_READABLE
-	    : chanPtr->watchMask)) {
-	IocpEventPost(chanPtr);
-    }
+    IocpEventTell(chanPtr);
 }
 
 static void

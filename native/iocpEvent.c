@@ -155,12 +155,14 @@ IocpEventPost(IocpChan *chanPtr)
 
 /*
  * IocpEventTell --
- *	Post, if the channel is ready for something that is watched for.
+ *	Post, if the channel is ready for something that is watched for. (Whether anybody takes a
+ *	listener's connections, Tcl does not know.)
  */
 void
 IocpEventTell(IocpChan *chanPtr)
 {
-    if (IocpChanReady(chanPtr) & chanPtr->watchMask) {
+    if (IocpChanReady(chanPtr) & (chanPtr->listenerPtr != NULL ? TCL_READABLE
+	    : chanPtr->watchMask)) {
 	IocpEventPost(chanPtr);
     }
 }
@@ -345,6 +347,7 @@ SetupProc(void *clientData, int flags)
     }
     IocpThreadSettle(threadPtr);
     threadPtr->turnEnd = 0;
+    threadPtr->orphaned = 0;	/* Somebody runs the loop. */
     IocpThreadTick(threadPtr);
     if (IocpNotifierHosts()) {
 	IocpEventFlushDirty(threadPtr);

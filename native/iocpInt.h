@@ -108,7 +108,7 @@ struct IocpThread {
     uint64_t idleDue;		/* When idle callbacks are to run although the loop is busy. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
     IocpInterp *interpsPtr;	/* Interpreters of the thread that have loaded the package. */
-    int orphaned;		/* There were some, and the last one is gone. */
+    int orphaned;		/* The last one is gone, and the event loop has not run since. */
     int forked;			/* A forked child's copy: it will never have an engine. */
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */

@@ -247,13 +247,28 @@ IocpThreadEnds(IocpThread *threadPtr)
 }
 
 /*
+ * NeedsFlush --
+ *	Whether Tcl is to be asked for what it has buffered for a channel. At the end of the last
+ *	interpreter with the driver, others may go on with their channels: there, only those that
+ *	Tcl flushes in the background.
+ */
+static int
+NeedsFlush(IocpChan *chanPtr, int ends)
+{
+    return chanPtr->channel != NULL && chanPtr->state == IOCP_OPEN
+	    && !(chanPtr->flags & IOCP_CHANF_DRAINED)
+	    && (ends || ((chanPtr->watchMask & TCL_WRITABLE)
+	    && Tcl_OutputBuffered(chanPtr->channel) > 0));
+}
+
+/*
  * FlushTcl --
  *	Let Tcl hand over what it has buffered for channels that are not blocking, as if each were
  *	writable. It would drop it: a peer that does not read could hold the exit up. Here -linger
- *	bounds that.
+ *	bounds that. Where the thread ends, no script is told.
  */
 static void
-FlushTcl(IocpThread *threadPtr)
+FlushTcl(IocpThread *threadPtr, int ends)
 {
     size_t count = 0;
     IocpChan *chanPtr, **chanPtrs;
@@ -271,12 +286,11 @@ FlushTcl(IocpThread *threadPtr)
 	chanPtrs[count++] = chanPtr;
     }
     for (size_t i = 0; i < count; i++) {
-	if (chanPtrs[i]->channel != NULL && chanPtrs[i]->state == IOCP_OPEN
-		&& !(chanPtrs[i]->flags & IOCP_CHANF_DRAINED)) {
+	if (ends && NeedsFlush(chanPtrs[i], ends)) {
 	    Tcl_ClearChannelHandlers(chanPtrs[i]->channel);
-	    for (int n = 0; n < FLUSH_NOTICES && chanPtrs[i]->channel != NULL; n++) {
-		Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
-	    }
+	}
+	for (int n = 0; n < FLUSH_NOTICES && NeedsFlush(chanPtrs[i], ends); n++) {
+	    Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
 	}
 	IocpChanUnref(chanPtrs[i]);
     }
@@ -285,7 +299,7 @@ FlushTcl(IocpThread *threadPtr)
 
 /*
  * Finish --
- *	Nobody will run the thread's event loop any more: wait until the kernel has what Tcl and the
+ *	Nobody may run the thread's event loop any more: wait until the kernel has what Tcl and the
  *	channels have to send, for each channel at most -linger seconds from now.
  */
 static void
@@ -300,7 +314,7 @@ Finish(IocpThread *threadPtr)
     threadPtr->exitStart = IocpNow();
     threadPtr->exiting = 1;
     IocpCopyStopAll(threadPtr, NULL);
-    FlushTcl(threadPtr);
+    FlushTcl(threadPtr, !threadPtr->orphaned || exiting);
     IocpThreadDrain(threadPtr);
     threadPtr->exiting = exiting;
     threadPtr->kept--;
@@ -349,6 +363,15 @@ InterpDeleted(void *clientData, Tcl_Interp *interp)
     if (threadPtr->interpsPtr == NULL) {
 	threadPtr->orphaned = 1;
 	Finish(threadPtr);
+
+	/*
+	 * Other interpreters have channels here, of which nothing was posted meanwhile.
+	 */
+
+	for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL;
+		chanPtr = chanPtr->nextPtr) {
+	    IocpEventTell(chanPtr);
+	}
     }
     IocpThreadRelease(threadPtr);
     if (currentPtr == NULL) {
