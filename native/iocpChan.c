@@ -367,6 +367,10 @@ InputProc(void *instanceData, char *buf, int toRead, int *errorCodePtr)
     IocpChan *chanPtr = instanceData;
 
     IocpThreadSettle(chanPtr->threadPtr);
+    if (chanPtr->threadPtr->forked) {
+	*errorCodePtr = ENOTCONN;	/* What arrives is the parent's to read. */
+	return -1;
+    }
     if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
 	return -1;
     }

@@ -4,11 +4,15 @@
  *	for its effect; or, of a handler among others, when they have been called (iocpDefer.c).
  *	Only what is put off, or what the kernel has no room for, is queued, in at most -sendcap
  *	buffers, and sent by ops: one vectored send at a time, so that order is certain.
+ *
+ *	A forked child has no engine for what it has from its parent: see SendInPlace.
  */
 
 #include "iocpInt.h"
+#include <poll.h>
 
 #define DEFER_MAX 8192		/* Larger writes are not worth copying to put them off. */
+#define PLACE_PAUSE_MS 20	/* How soon a forked child looks again what the kernel takes. */
 
 /*
  * IocpSendStart --
@@ -237,6 +241,37 @@ SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
 }
 
 /*
+ * SendInPlace --
+ *	Send in a forked child, where nobody would send the rest later: wait until all is gone,
+ *	whatever the channel's mode. While the thread ends, for at most -linger seconds.
+ * Results:
+ *	toWrite; or -1 and *errorCodePtr.
+ */
+static int
+SendInPlace(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    uint64_t end = threadPtr->exiting
+	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
+    struct pollfd room = {.fd = chanPtr->handle.fd, .events = POLLOUT};
+    int sent = 0;
+
+    while (sent < toWrite && !SendError(chanPtr, errorCodePtr)) {
+	int part = SendNow(chanPtr, buf + sent, toWrite - sent);
+
+	sent += part;
+	if (part == 0 && chanPtr->sendError == 0) {
+	    poll(&room, 1, PLACE_PAUSE_MS);
+	    if (IocpNow() >= end) {
+		IocpChanError(chanPtr, ETIMEDOUT);
+		chanPtr->sendError = ETIMEDOUT;
+	    }
+	}
+    }
+    return sent == toWrite ? toWrite : -1;
+}
+
+/*
  * PutOff --
  *	Let a small write of a handler wait for those of others.
  * Results:
@@ -276,6 +311,9 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
     int blocking = threadPtr->exiting || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
     int sent;
 
+    if (threadPtr->forked) {
+	return SendInPlace(chanPtr, buf, toWrite, errorCodePtr);
+    }
     if (PutOff(chanPtr, buf, toWrite)) {
 	return toWrite;
     }

@@ -57,7 +57,8 @@ ForkedChild(void)
 /*
  * IocpThreadForked --
  *	A forked child uses what it has from its parent after all. Its copies of the channels can be
- *	written to and closed; whatever the parent has under way is the parent's.
+ *	written to, in place, and closed; what the parent has under way, and what arrives, is the
+ *	parent's.
  */
 void
 IocpThreadForked(IocpThread *threadPtr)
@@ -307,11 +308,11 @@ Finish(IocpThread *threadPtr)
 {
     int exiting = threadPtr->exiting;
 
+    threadPtr->exitStart = IocpNow();
     if (threadPtr->forked) {
 	return;
     }
     threadPtr->kept++;
-    threadPtr->exitStart = IocpNow();
     threadPtr->exiting = 1;
     IocpCopyStopAll(threadPtr, NULL);
     FlushTcl(threadPtr, !threadPtr->orphaned || exiting);

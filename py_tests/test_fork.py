@@ -310,3 +310,42 @@ def test_an_ended_child_ends_nothing_here(run_python: Run) -> None:
     """What wakes an interpreter of the child is not what wakes the parent's."""
     done = run_python(ENDED_CHILD)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+SERVER = """
+import os, signal, socket, sys
+import tclchan
+
+engine, notifier, blocking, way = sys.argv[1:]
+SIZE = 20_000_000
+with tclchan.Interp(engine=engine, notifier=notifier) as tcl:
+    tcl.eval("set listener [socket2 -server {lappend ::taken} -myaddr 127.0.0.1 0]")
+    port = int(tcl.eval("lindex [fconfigure $listener -sockname] 2"))
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.settimeout(30)
+    tcl.eval("vwait taken; set chan [lindex $taken 0]")
+    tcl.eval(f"fconfigure $chan -translation binary -blocking {blocking}")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        sock.close()
+        assert tcl.eval("catch {read $chan 1}; lindex $errorCode 1") == "ENOTCONN"
+        tcl.eval(f"puts -nonewline $chan [string repeat x {SIZE}]; {way}")
+        sys.exit()
+    tcl.eval("close $chan")
+    count = 0
+    while piece := sock.recv(1 << 16):
+        count += len(piece)
+    print(os.waitpid(child, 0)[1], count == SIZE or count)
+"""
+
+
+@pytest.mark.parametrize("notifier", ["tcl", "ring"])
+@pytest.mark.parametrize("way", ["close $chan", ""], ids=["close", "exit"])
+@pytest.mark.parametrize("blocking", [0, 1])
+def test_a_child_serves(
+    blocking: int, way: str, notifier: str, engine: str, run_python: Run
+) -> None:
+    """What a child writes arrives, be it as much as it may: nobody but the child waits for it."""
+    done = run_python("-c", SERVER, engine, notifier, str(blocking), way)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")

@@ -3,8 +3,8 @@
  *	What channels have where no engine can be.
  *
  *	A forked child shares its parent's rings and epoll instances: whatever it did there, it
- *	would do to the parent. So its copies of the channels can only be closed; new ones get an
- *	engine of their own.
+ *	would do to the parent. So its copies of the channels can only be written to, by whoever
+ *	waits for the kernel himself, and closed; new ones get an engine of their own.
  *
  *	A thread that a channel comes to may have no descriptors left to open an engine with.
  */
