@@ -526,7 +526,7 @@ MayHost(Tcl_Interp *interp)
 	    return "other threads run already";
 	}
     }
-    return NULL;
+    return Occupied(interp);
 }
 
 /*
@@ -554,6 +554,54 @@ Host(Tcl_Interp *interp)
     atomic_store(&hosting, 1);
     Current();
     WatchAgain(interp);
+}
+
+/*
+ * Occupied --
+ *	Whether a channel of the core's has given Tcl's own notifier what WatchAgain cannot have it
+ *	give again: a server its socket, a client one that is not connected yet.
+ * Results:
+ *	NULL; or what there is, in words.
+ */
+static const char *
+Occupied(Tcl_Interp *interp)
+{
+    const char *reason = NULL;
+    Tcl_Obj *listPtr, **names;
+    Tcl_Size count;
+
+    Tcl_GetChannelNames(interp);
+    listPtr = Tcl_GetObjResult(interp);
+    Tcl_IncrRefCount(listPtr);
+    if (Tcl_ListObjGetElements(NULL, listPtr, &count, &names) != TCL_OK) {
+	count = 0;
+    }
+    for (Tcl_Size i = 0; i < count && reason == NULL; i++) {
+	Tcl_Channel channel = Tcl_GetChannel(interp, Tcl_GetString(names[i]), NULL);
+	int listening = 0;
+	socklen_t length = sizeof(listening);
+	Tcl_DString connecting;
+	void *handle;
+
+	if (channel == NULL || Tcl_GetChannelType(channel) == &iocpChannelType) {
+	    continue;
+	}
+	if (Tcl_GetChannelHandle(channel, TCL_READABLE, &handle) == TCL_OK
+		&& getsockopt((int)(intptr_t)handle, SOL_SOCKET, SO_ACCEPTCONN, &listening,
+		&length) == 0 && listening) {
+	    reason = "a server of \"socket\" waits for connections already";
+	}
+	Tcl_DStringInit(&connecting);
+	if (strcmp(Tcl_ChannelName(Tcl_GetChannelType(channel)), "tcp") == 0
+		&& Tcl_GetChannelOption(NULL, channel, "-connecting", &connecting) == TCL_OK
+		&& strcmp(Tcl_DStringValue(&connecting), "1") == 0) {
+	    reason = "a client of \"socket\" is connecting";
+	}
+	Tcl_DStringFree(&connecting);
+    }
+    Tcl_DecrRefCount(listPtr);
+    Tcl_ResetResult(interp);
+    return reason;
 }
 
 /*
