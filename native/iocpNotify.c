@@ -211,6 +211,7 @@ Settle(Notifier *notifierPtr)
     newPtr = IocpPollSetNew();
     IocpMutexLock(&mutex);
     notifierPtr->setPtr = newPtr;
+    notifierPtr->alerted |= oldPtr != NULL;	/* There may be an alert in it. */
     if (newPtr != NULL && notifierPtr->alerted) {
 	notifierPtr->alerted = 0;
 	IocpPollSetAlert(newPtr);

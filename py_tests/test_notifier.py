@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import socket
@@ -200,3 +201,38 @@ def test_a_forked_child_has_an_event_loop(interp: tclchan.Interp) -> None:
     # The parent's is as it was: it has the line that the child has written and read, or not.
     interp.eval("puts $out parent; flush $out; vwait line; close $in; close $out")
     assert interp.eval("set line") == "parent"
+
+
+SETUP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
+
+
+def test_an_alert_amid_a_new_set_of_descriptors(interp: tclchan.Interp) -> None:
+    """It may come right before the loop waits, when the set that has heard it is thrown away."""
+    if interp.eval("iocp::notifier") != "ring":
+        pytest.skip("the interpreter is in guest mode (TCLCHAN_NOTIFIER)")
+    libtcl = ctypes.CDLL(f"libtcl{interp.eval('info tclversion')}.so")
+    libtcl.Tcl_GetCurrentThread.restype = ctypes.c_void_p
+    libtcl.Tcl_ThreadAlert.argtypes = [ctypes.c_void_p]
+    thread = libtcl.Tcl_GetCurrentThread()
+    passes = 0
+
+    def setup(data: int, flags: int) -> None:
+        nonlocal passes
+        passes += 1
+        libtcl.Tcl_ThreadAlert(thread)
+
+    procs = SETUP(setup), SETUP(lambda data, flags: None)
+    reader, writer = os.pipe()
+    copy = os.dup(reader)
+    try:
+        interp.tk.createfilehandler(reader, 2, lambda fd, mask: None)
+        os.write(writer, b"x")
+        os.close(reader)
+        interp.tk.deletefilehandler(reader)
+        libtcl.Tcl_CreateEventSource(*procs, None)
+        interp.eval("after 1000 {set done 1}; vwait done")
+        libtcl.Tcl_DeleteEventSource(*procs, None)
+    finally:
+        os.close(writer)
+        os.close(copy)
+    assert passes > 100
