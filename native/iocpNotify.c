@@ -23,7 +23,8 @@
 #include <poll.h>
 
 #define FETCH_MAX 256
-#define RETRY_NS (20 * IOCP_MS)	/* Without a poll set, for want of descriptors. */
+#define RETRY_NS (20 * IOCP_MS)	/* What cannot be watched now, for want of descriptors or memory. */
+#define FOREVER_SECONDS 1000000000	/* Longer waits than that need no end. */
 
 typedef struct FileHandler {
     int fd;
@@ -410,6 +411,9 @@ Nanoseconds(const Tcl_Time *timePtr)
 	return -1;
     }
     time = *timePtr;
+    if (time.sec > FOREVER_SECONDS) {
+	return -1;
+    }
     if (time.sec != 0 || time.usec != 0) {
 	Tcl_QueryTimeProc(NULL, &scaleProc, &clientData);
 	scaleProc(&time, clientData);
