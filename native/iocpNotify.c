@@ -23,7 +23,7 @@
 #include <poll.h>
 
 #define FETCH_MAX 256
-#define RETRY_NS (20 * IOCP_MS)	/* What cannot be watched now, for want of descriptors or memory. */
+#define RETRY_NS (20 * IOCP_MS)	/* Until what cannot be watched now is tried again. */
 #define FOREVER_SECONDS 1000000000	/* Longer waits than that need no end. */
 
 typedef struct FileHandler {
@@ -32,6 +32,7 @@ typedef struct FileHandler {
     int mask;			/* What is watched for: TCL_READABLE, ... */
     int readyMask;		/* What the event in Tcl's queue is to tell; 0: there is none. */
     int always;			/* A regular file: always ready. */
+    int lacking;		/* The kernel cannot watch it now. */
     Tcl_FileProc *proc;
     void *clientData;
 } FileHandler;
@@ -49,6 +50,8 @@ typedef struct Notifier {
 				 * what cannot be removed from it. */
     uint32_t serial;
     int alwaysCount;		/* Handlers that are always ready. */
+    int lackingCount;		/* Handlers that are not watched as they should be, */
+    uint64_t retryDue;		/* and when they are tried again. */
     Tcl_HashTable handlers;	/* FileHandler by descriptor. */
     struct Notifier *nextPtr;
 } Notifier;
@@ -179,19 +182,51 @@ FinalizeNotifier(void *keyPtr)
     }
 }
 
+/*
+ * WatchHandler --
+ *	Have the poll set watch for what the handler wants. If the set does not know the file, it
+ *	may know another that had the number before, and lives on as a copy: a new serial tells the
+ *	two apart.
+ */
 static void
 WatchHandler(Notifier *notifierPtr, FileHandler *handlerPtr)
 {
     int events = ((handlerPtr->mask & TCL_READABLE) ? POLLIN : 0)
 	    | ((handlerPtr->mask & TCL_WRITABLE) ? POLLOUT : 0)
 	    | ((handlerPtr->mask & TCL_EXCEPTION) ? POLLPRI : 0);
-    int result = IocpPollSetWatch(notifierPtr->setPtr, handlerPtr->fd, handlerPtr->serial, events);
+    int result = IocpPollSetChange(notifierPtr->setPtr, handlerPtr->fd, handlerPtr->serial,
+	    events);
+    int always, lacking;
 
-    if (result == -ENOMEM || result == -ENOSPC) {
-	Tcl_Panic("iocp: cannot watch descriptor %d: %s", handlerPtr->fd, Tcl_ErrnoMsg(-result));
+    if (result == -ENOENT && events != 0) {
+	handlerPtr->serial = ++notifierPtr->serial;
+	result = IocpPollSetAdd(notifierPtr->setPtr, handlerPtr->fd, handlerPtr->serial, events);
     }
-    notifierPtr->alwaysCount += (result == -EPERM) - handlerPtr->always;
-    handlerPtr->always = result == -EPERM;
+    always = result == -EPERM && (handlerPtr->mask & (TCL_READABLE | TCL_WRITABLE)) != 0;
+    notifierPtr->alwaysCount += always - handlerPtr->always;
+    handlerPtr->always = always;
+    lacking = result == -ENOMEM || result == -ENOSPC;
+    if (lacking && notifierPtr->lackingCount == 0) {
+	notifierPtr->retryDue = IocpNow() + RETRY_NS;
+    }
+    notifierPtr->lackingCount += lacking - handlerPtr->lacking;
+    handlerPtr->lacking = lacking;
+}
+
+static void
+WatchLacking(Notifier *notifierPtr)
+{
+    Tcl_HashSearch search;
+
+    notifierPtr->retryDue = IocpNow() + RETRY_NS;
+    for (Tcl_HashEntry *entryPtr = Tcl_FirstHashEntry(&notifierPtr->handlers, &search);
+	    entryPtr != NULL; entryPtr = Tcl_NextHashEntry(&search)) {
+	FileHandler *handlerPtr = Tcl_GetHashValue(entryPtr);
+
+	if (handlerPtr->lacking) {
+	    WatchHandler(notifierPtr, handlerPtr);
+	}
+    }
 }
 
 /*
@@ -296,11 +331,14 @@ CreateFileHandler(int fd, int mask, Tcl_FileProc *proc, void *clientData)
     }
     handlerPtr->proc = proc;
     handlerPtr->clientData = clientData;
-    if (handlerPtr->mask != mask) {
-	handlerPtr->mask = mask;
-	if (Settle(notifierPtr)) {
-	    WatchHandler(notifierPtr, handlerPtr);
-	}
+    handlerPtr->mask = mask;
+
+    /*
+     * Even if it is for the same as before: the number may be another file's meanwhile.
+     */
+
+    if (Settle(notifierPtr)) {
+	WatchHandler(notifierPtr, handlerPtr);
     }
 }
 
@@ -314,8 +352,9 @@ DeleteFileHandler(int fd)
 	return;
     }
     notifierPtr->alwaysCount -= handlerPtr->always;
+    notifierPtr->lackingCount -= handlerPtr->lacking;
     if (!handlerPtr->always && Settle(notifierPtr)) {
-	IocpPollSetWatch(notifierPtr->setPtr, fd, 0, 0);
+	IocpPollSetChange(notifierPtr->setPtr, fd, 0, 0);
     }
     Tcl_DeleteHashEntry(Tcl_FindHashEntry(&notifierPtr->handlers, (void *)(intptr_t)fd));
     free(handlerPtr);
@@ -428,7 +467,10 @@ WaitForEvent(const Tcl_Time *timePtr)
     int settled = Settle(notifierPtr);
     int64_t timeoutNs = notifierPtr->alwaysCount > 0 ? 0 : Nanoseconds(timePtr);
 
-    if (!settled && (timeoutNs < 0 || timeoutNs > RETRY_NS)) {
+    if (settled && notifierPtr->lackingCount > 0 && IocpNow() >= notifierPtr->retryDue) {
+	WatchLacking(notifierPtr);
+    }
+    if ((!settled || notifierPtr->lackingCount > 0) && (timeoutNs < 0 || timeoutNs > RETRY_NS)) {
 	timeoutNs = RETRY_NS;
     }
     switch (IocpThreadHost(settled ? IocpPollSetFd(notifierPtr->setPtr) : -1, timeoutNs)) {
@@ -503,6 +545,54 @@ WatchAgain(Tcl_Interp *interp)
 }
 
 /*
+ * Occupied --
+ *	Whether a channel of the core's has given Tcl's own notifier what WatchAgain cannot have it
+ *	give again: a server its socket, a client one that is not connected yet.
+ * Results:
+ *	NULL; or what there is, in words.
+ */
+static const char *
+Occupied(Tcl_Interp *interp)
+{
+    const char *reason = NULL;
+    Tcl_Obj *listPtr, **names;
+    Tcl_Size count;
+
+    Tcl_GetChannelNames(interp);
+    listPtr = Tcl_GetObjResult(interp);
+    Tcl_IncrRefCount(listPtr);
+    if (Tcl_ListObjGetElements(NULL, listPtr, &count, &names) != TCL_OK) {
+	count = 0;
+    }
+    for (Tcl_Size i = 0; i < count && reason == NULL; i++) {
+	Tcl_Channel channel = Tcl_GetChannel(interp, Tcl_GetString(names[i]), NULL);
+	int listening = 0;
+	socklen_t length = sizeof(listening);
+	Tcl_DString connecting;
+	void *handle;
+
+	if (channel == NULL || Tcl_GetChannelType(channel) == &iocpChannelType) {
+	    continue;
+	}
+	if (Tcl_GetChannelHandle(channel, TCL_READABLE, &handle) == TCL_OK
+		&& getsockopt((int)(intptr_t)handle, SOL_SOCKET, SO_ACCEPTCONN, &listening,
+		&length) == 0 && listening) {
+	    reason = "a server of \"socket\" waits for connections already";
+	}
+	Tcl_DStringInit(&connecting);
+	if (strcmp(Tcl_ChannelName(Tcl_GetChannelType(channel)), "tcp") == 0
+		&& Tcl_GetChannelOption(NULL, channel, "-connecting", &connecting) == TCL_OK
+		&& strcmp(Tcl_DStringValue(&connecting), "1") == 0) {
+	    reason = "a client of \"socket\" is connecting";
+	}
+	Tcl_DStringFree(&connecting);
+    }
+    Tcl_DecrRefCount(listPtr);
+    Tcl_ResetResult(interp);
+    return reason;
+}
+
+/*
  * MayHost --
  *	Whether nobody has given anything to Tcl's own notifier that would be lost, as far as can be
  *	told.
@@ -559,54 +649,6 @@ Host(Tcl_Interp *interp)
     atomic_store(&hosting, 1);
     Current();
     WatchAgain(interp);
-}
-
-/*
- * Occupied --
- *	Whether a channel of the core's has given Tcl's own notifier what WatchAgain cannot have it
- *	give again: a server its socket, a client one that is not connected yet.
- * Results:
- *	NULL; or what there is, in words.
- */
-static const char *
-Occupied(Tcl_Interp *interp)
-{
-    const char *reason = NULL;
-    Tcl_Obj *listPtr, **names;
-    Tcl_Size count;
-
-    Tcl_GetChannelNames(interp);
-    listPtr = Tcl_GetObjResult(interp);
-    Tcl_IncrRefCount(listPtr);
-    if (Tcl_ListObjGetElements(NULL, listPtr, &count, &names) != TCL_OK) {
-	count = 0;
-    }
-    for (Tcl_Size i = 0; i < count && reason == NULL; i++) {
-	Tcl_Channel channel = Tcl_GetChannel(interp, Tcl_GetString(names[i]), NULL);
-	int listening = 0;
-	socklen_t length = sizeof(listening);
-	Tcl_DString connecting;
-	void *handle;
-
-	if (channel == NULL || Tcl_GetChannelType(channel) == &iocpChannelType) {
-	    continue;
-	}
-	if (Tcl_GetChannelHandle(channel, TCL_READABLE, &handle) == TCL_OK
-		&& getsockopt((int)(intptr_t)handle, SOL_SOCKET, SO_ACCEPTCONN, &listening,
-		&length) == 0 && listening) {
-	    reason = "a server of \"socket\" waits for connections already";
-	}
-	Tcl_DStringInit(&connecting);
-	if (strcmp(Tcl_ChannelName(Tcl_GetChannelType(channel)), "tcp") == 0
-		&& Tcl_GetChannelOption(NULL, channel, "-connecting", &connecting) == TCL_OK
-		&& strcmp(Tcl_DStringValue(&connecting), "1") == 0) {
-	    reason = "a client of \"socket\" is connecting";
-	}
-	Tcl_DStringFree(&connecting);
-    }
-    Tcl_DecrRefCount(listPtr);
-    Tcl_ResetResult(interp);
-    return reason;
 }
 
 /*

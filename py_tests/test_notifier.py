@@ -203,6 +203,38 @@ def test_a_forked_child_has_an_event_loop(interp: tclchan.Interp) -> None:
     assert interp.eval("set line") == "parent"
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_number_that_is_another_file_now(interp: tclchan.Interp, copied: bool) -> None:
+    """Its handler was never deleted: the one that takes its place is heard, and no other."""
+    if interp.eval("iocp::notifier") != "ring":
+        pytest.skip("the interpreter is in guest mode (TCLCHAN_NOTIFIER)")
+    calls: list[str] = []
+    reader, writer = os.pipe()
+    source, other = os.pipe()
+    fds = [reader, writer, source, other]
+    interp.tk.createfilehandler(reader, 2, lambda fd, mask: calls.append("old"))
+    if copied:
+        fds.append(os.dup(reader))
+    try:
+        os.dup2(source, reader)
+        if copied:
+            os.write(writer, b"x")
+        interp.tk.createfilehandler(reader, 2, lambda fd, mask: calls.append("new"))
+        interp.eval("after 100 {set done 1}; vwait done")
+        assert calls == []
+        os.write(other, b"y")
+        interp.command("heard", lambda: len(calls) > 0)
+        interp.eval("set end [expr {[clock milliseconds] + 10000}]")
+        interp.eval(
+            "while {![heard] && [clock milliseconds] < $end} {after 1 {set done 1}; vwait done}"
+        )
+        assert set(calls) == {"new"}
+        interp.tk.deletefilehandler(reader)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 SETUP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
 
 

@@ -96,21 +96,24 @@ IocpPollSetFd(const IocpPollSet *setPtr)
     return setPtr->epollFd;
 }
 
-int
-IocpPollSetWatch(IocpPollSet *setPtr, int fd, uint32_t serial, int events)
+static int
+Control(IocpPollSet *setPtr, int operation, int fd, uint32_t serial, int events)
 {
     struct epoll_event event = {.events = (uint32_t)events, .data.u64 = Pack(fd, serial)};
-    int result;
 
-    if (events == 0) {
-	result = epoll_ctl(setPtr->epollFd, EPOLL_CTL_DEL, fd, &event);
-    } else {
-	result = epoll_ctl(setPtr->epollFd, EPOLL_CTL_MOD, fd, &event);
-	if (result < 0 && errno == ENOENT) {
-	    result = epoll_ctl(setPtr->epollFd, EPOLL_CTL_ADD, fd, &event);
-	}
-    }
-    return result < 0 ? -errno : 0;
+    return epoll_ctl(setPtr->epollFd, operation, fd, &event) < 0 ? -errno : 0;
+}
+
+int
+IocpPollSetAdd(IocpPollSet *setPtr, int fd, uint32_t serial, int events)
+{
+    return Control(setPtr, EPOLL_CTL_ADD, fd, serial, events);
+}
+
+int
+IocpPollSetChange(IocpPollSet *setPtr, int fd, uint32_t serial, int events)
+{
+    return Control(setPtr, events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, serial, events);
 }
 
 /*

@@ -17,7 +17,7 @@ typedef struct IocpPollSet IocpPollSet;
 
 typedef struct IocpPolled {
     int fd;
-    uint32_t serial;		/* As IocpPollSetWatch had it. */
+    uint32_t serial;		/* As it was watched with. */
     int events;			/* POLLIN, POLLOUT, POLLPRI */
 } IocpPolled;
 
@@ -26,10 +26,13 @@ IocpPollSet *IocpPollSetNew(void);
 void IocpPollSetFree(IocpPollSet *setPtr);
 int IocpPollSetFd(const IocpPollSet *setPtr);
 				/* Readable when there is something to fetch. */
-int IocpPollSetWatch(IocpPollSet *setPtr, int fd, uint32_t serial, int events);
-				/* Watch a descriptor, level-triggered, for other events than
-				 * before; 0: no more. The serial tells a descriptor from an earlier
-				 * one of the same number. 0 or -errno; -EPERM: always ready. */
+int IocpPollSetAdd(IocpPollSet *setPtr, int fd, uint32_t serial, int events);
+				/* Watch a descriptor, level-triggered. The serial tells it from an
+				 * earlier one of the same number. 0 or -errno; -EPERM: always
+				 * ready. */
+int IocpPollSetChange(IocpPollSet *setPtr, int fd, uint32_t serial, int events);
+				/* For other events than before; 0: no more. -ENOENT: its file is
+				 * not watched. */
 int IocpPollSetFetch(IocpPollSet *setPtr, IocpPolled *polled, int max, int64_t timeoutNs);
 				/* What is ready; after an alert, or at the end of the time (-1:
 				 * never), perhaps nothing. A count or -errno. */
