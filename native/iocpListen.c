@@ -5,7 +5,8 @@
  *	turn.
  *
  *	Accepting stops when -backlog connections wait for the script and resumes when half of them
- *	are taken; the kernel's queue holds the rest. It pauses when descriptors or memory run out.
+ *	are taken; the kernel's queue holds the rest. It pauses when descriptors or memory run out, and
+ *	when it fails for another reason that may last.
  */
 
 #include "iocpInt.h"
@@ -31,6 +32,32 @@ IocpListenArm(IocpChan *chanPtr)
 }
 
 /*
+ * OfOneConnection --
+ *	Whether accepting has failed for the sake of a peer that has gone again, or of the network
+ *	on its way, and is to go on, as accept(2) advises; or was broken off.
+ */
+static int
+OfOneConnection(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case EINTR:
+    case ECANCELED:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ETIMEDOUT:
+	return 1;
+    default:
+	return 0;
+    }
+}
+
+/*
  * IocpListenDone --
  *	A connection is accepted, or accepting has failed.
  */
@@ -41,6 +68,7 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
     IocpListener *listenerPtr = chanPtr->listenerPtr;
     IocpThread *threadPtr = chanPtr->threadPtr;
     IocpAccepted *acceptedPtr;
+    int error;
 
     if (compPtr->result >= 0) {
 	IocpSocket fd = IocpSocketRaise(compPtr->result);
@@ -67,25 +95,17 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
     if (chanPtr->state != IOCP_LISTENING || (compPtr->flags & IOCP_COMPF_MORE)) {
 	return;
     }
-    switch (compPtr->result) {
-    case -EMFILE:
-    case -ENFILE:
-    case -ENOBUFS:
-    case -ENOMEM:
+    error = compPtr->result < 0 ? -compPtr->result : 0;
+    if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
 	IOCP_COUNT(threadPtr, acceptPauses, 1);
-	chanPtr->waits = 1;
-	IocpThreadRetryLater(threadPtr);
-	break;
-    default:
-	/*
-	 * What remains is the fault of a peer that has gone again, or of the network on its way: as
-	 * accept(2) advises, go on.
-	 */
-	if (compPtr->result < 0 && compPtr->result != -ECANCELED) {
-	    IOCP_COUNT(threadPtr, acceptErrors, 1);
-	}
+    } else if (error != 0 && error != ECANCELED) {
+	IOCP_COUNT(threadPtr, acceptErrors, 1);
+    }
+    if (error == 0 || OfOneConnection(error)) {
 	IocpEventDirty(chanPtr);
-	break;
+    } else {
+	chanPtr->waits = 1;	/* It may fail at once for ever. */
+	IocpThreadRetryLater(threadPtr);
     }
 }
 
