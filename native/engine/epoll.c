@@ -31,10 +31,10 @@
 #define EPOLL_HF_ATTACHED 1	/* Registered with epoll. */
 #define EPOLL_HF_NO_READ 2	/* A read found nothing since the last edge. */
 #define EPOLL_HF_NO_WRITE 4	/* A write found no room since the last edge. */
-#define EPOLL_HF_HANGUP 8	/* The end was seen: there will be no further edge for reading. */
-#define EPOLL_HF_URGENT 16	/* Urgent data was seen: a receive stops short at its mark. */
-#define EPOLL_HF_NONBLOCKING 32	/* A listener's descriptor has been made non-blocking. */
-#define EPOLL_HF_WRITE_EDGE 64	/* There was an edge for writing since a job was started. */
+#define EPOLL_HF_SHORT 8	/* The end, or urgent data, was seen: a receive stops short of it,
+				 * and there need not be a further edge. */
+#define EPOLL_HF_NONBLOCKING 16	/* A listener's descriptor has been made non-blocking. */
+#define EPOLL_HF_WRITE_EDGE 32	/* There was an edge for writing since a job was started. */
 
 /* IocpOp.engineFlags */
 #define EPOLL_OPF_CANCEL 1
@@ -310,8 +310,7 @@ EpollRecv(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
     }
     if ((size_t)result == room) {
 	compPtr->flags |= IOCP_COMPF_MORE_DATA;
-    } else if ((handlePtr->flags & (EPOLL_HF_ATTACHED | EPOLL_HF_HANGUP | EPOLL_HF_URGENT))
-	    == EPOLL_HF_ATTACHED) {
+    } else if ((handlePtr->flags & (EPOLL_HF_ATTACHED | EPOLL_HF_SHORT)) == EPOLL_HF_ATTACHED) {
 	/*
 	 * A short receive emptied the socket; more data or the peer's end make a new edge. An end,
 	 * or an urgent mark, that was reported together with this data does not.
@@ -513,11 +512,8 @@ EpollCollect(EpollEngine *epollPtr, int64_t timeoutNs)
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_READ;
 	    EpollUnpark(epollPtr, &handlePtr->readOpPtr);
 	}
-	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-	    handlePtr->flags |= EPOLL_HF_HANGUP;
-	}
-	if (events & EPOLLPRI) {
-	    handlePtr->flags |= EPOLL_HF_URGENT;
+	if (events & (EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+	    handlePtr->flags |= EPOLL_HF_SHORT;
 	}
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 	    handlePtr->flags &= ~(unsigned)EPOLL_HF_NO_WRITE;
