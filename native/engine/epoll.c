@@ -103,6 +103,22 @@ EpollClose(IocpEngine *enginePtr)
     free(epollPtr);
 }
 
+/*
+ * EpollSetBlocking --
+ *	Connecting and accepting have no flag for a single call as receiving and sending have.
+ *	Elsewhere descriptors stay blocking: a child that is given one (exec >@ channel) shares the
+ *	setting.
+ */
+static void
+EpollSetBlocking(int fd, int blocking)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0) {
+	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+    }
+}
+
 static void
 EpollAttach(IocpEngine *enginePtr, IocpHandle *handlePtr)
 {
@@ -122,6 +138,9 @@ EpollDetach(IocpEngine *enginePtr, IocpHandle *handlePtr)
 
     if (handlePtr->flags & EPOLL_HF_ATTACHED) {
 	epoll_ctl(epollPtr->epollFd, EPOLL_CTL_DEL, handlePtr->fd, NULL);
+    }
+    if (handlePtr->flags & EPOLL_HF_NONBLOCKING) {
+	EpollSetBlocking(handlePtr->fd, 1);	/* Others may go on with a copy. */
     }
     handlePtr->flags = 0;
 }
@@ -212,22 +231,6 @@ EpollPark(EpollEngine *epollPtr, IocpOp *opPtr)
 	handlePtr->writeOpPtr = opPtr;
     }
     return 0;
-}
-
-/*
- * EpollSetBlocking --
- *	Connecting and accepting have no flag for a single call as receiving and sending have.
- *	Elsewhere descriptors stay blocking: a child that is given one (exec >@ channel) shares the
- *	setting.
- */
-static void
-EpollSetBlocking(int fd, int blocking)
-{
-    int flags = fcntl(fd, F_GETFL);
-
-    if (flags >= 0) {
-	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
-    }
 }
 
 static int
