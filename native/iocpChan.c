@@ -334,7 +334,6 @@ IocpChanClose(IocpChan *chanPtr)
 	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
     }
     if (sending) {
-	IocpThreadLinger(threadPtr);
 	IocpEventDirty(chanPtr);
     }
 
@@ -355,6 +354,7 @@ IocpChanClose(IocpChan *chanPtr)
     } else if (chanPtr->state == IOCP_CLOSING) {
 	IocpThreadReap(threadPtr);	/* Submits what is left to send, and cancels. */
 	IocpThreadReap(threadPtr);
+	IocpThreadLinger(threadPtr);
     }
     IocpChanUnref(chanPtr);
     IocpThreadRelease(threadPtr);
