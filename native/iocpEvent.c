@@ -22,6 +22,10 @@
  * the core's that stays readable starves them for ever. Here the sweep sees to it that they run
  * every IDLE_NS at the latest.
  *
+ * A loop that is not Tcl's (Tcl_ServiceAll) asks the event source only when a descriptor or a timer
+ * says so. So what ends a turn, CheckProc or the last sweep, leaves the engine's descriptor armed,
+ * and what is to be done yet in Tcl's block time.
+ *
  * Events are level-triggered: Tcl calls the watch procedure after each notification, which posts
  * again as long as the channel is ready for what is watched.
  */
@@ -312,6 +316,39 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     return 1;
 }
 
+/*
+ * BlockTime --
+ *	Tell Tcl how long it may wait: not at all if there is something to do already.
+ */
+static void
+BlockTime(IocpThread *threadPtr, int ready)
+{
+    static const Tcl_Time now = {0, 0};
+    int64_t dueNs = IocpThreadDue(threadPtr);
+
+    if (ready || threadPtr->ready.firstPtr != NULL) {
+	Tcl_SetMaxBlockTime(&now);
+    } else if (dueNs >= 0) {
+	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
+
+	Tcl_SetMaxBlockTime(&due);
+    }
+}
+
+/*
+ * EndTurn --
+ *	Nothing more of a turn is in Tcl's queue. In Tcl's own loop, SetupProc comes next.
+ */
+static void
+EndTurn(IocpThread *threadPtr)
+{
+    if (!threadPtr->sweepQueued && threadPtr->eventsWaiting == 0) {
+	int ready = threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1);
+
+	BlockTime(threadPtr, ready || threadPtr->dirty.firstPtr != NULL);
+    }
+}
+
 static int
 SweepEventProc(Tcl_Event *eventPtr, int flags)
 {
@@ -330,6 +367,13 @@ SweepEventProc(Tcl_Event *eventPtr, int flags)
     if (now >= threadPtr->idleDue && (flags & TCL_IDLE_EVENTS)) {
 	threadPtr->idleDue = now + IDLE_NS;
 	Tcl_DoOneEvent(TCL_IDLE_EVENTS | TCL_DONT_WAIT);
+	if (!IocpThreadIsCurrent(threadPtr)) {
+	    return 1;		/* A callback has ended Tcl in this thread, and us with it. */
+	}
+	IocpThreadSettle(threadPtr);
+    }
+    if (!IocpNotifierHosts()) {
+	EndTurn(threadPtr);
     }
     return 1;
 }
@@ -338,8 +382,6 @@ static void
 SetupProc(void *clientData, int flags)
 {
     IocpThread *threadPtr = clientData;
-    static const Tcl_Time now = {0, 0};
-    int64_t dueNs;
     int rounds = 0, ready;
 
     if (!(flags & TCL_FILE_EVENTS)) {
@@ -364,14 +406,7 @@ SetupProc(void *clientData, int flags)
      * Only now, since what has been submitted or reaped may be to be tried again.
      */
 
-    dueNs = IocpThreadDue(threadPtr);
-    if (ready || threadPtr->ready.firstPtr != NULL) {
-	Tcl_SetMaxBlockTime(&now);
-    } else if (dueNs >= 0) {
-	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
-
-	Tcl_SetMaxBlockTime(&due);
-    }
+    BlockTime(threadPtr, ready);
 }
 
 static void
@@ -405,6 +440,7 @@ CheckProc(void *clientData, int flags)
     }
     if (!hosts) {
 	IocpThreadReap(threadPtr);
+	EndTurn(threadPtr);
     }
 }
 

@@ -268,3 +268,44 @@ def test_an_alert_amid_a_new_set_of_descriptors(interp: tclchan.Interp) -> None:
         os.close(writer)
         os.close(copy)
     assert passes > 100
+
+
+FOREIGN = """
+import ctypes, os, select, socket, sys
+import tclchan
+
+def engine_fds():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "[event" in os.readlink(f"/proc/self/fd/{name}"):
+                yield int(name)
+        except OSError:
+            pass
+
+with tclchan.Interp(engine=sys.argv[1], notifier="tcl") as tcl:
+    tcl.eval("set accepted {}")
+    tcl.eval("set listener [socket2 -server {lappend accepted} -myaddr 127.0.0.1 0]")
+    port = int(tcl.eval("lindex [fconfigure $listener -sockname] 2"))
+    libtcl = ctypes.CDLL(f"libtcl{tcl.eval('info tclversion')}.so")
+    libtcl.Tcl_SetServiceMode(1)
+    fds = list(engine_fds())
+    clients = []
+    for count in range(1, 4):
+        while libtcl.Tcl_ServiceAll():
+            pass
+        clients.append(socket.create_connection(("127.0.0.1", port)))
+        while int(tcl.eval("llength $accepted")) < 3 * count:
+            if not select.select(fds, [], [], 10)[0]:
+                sys.exit("the loop is not woken")
+            libtcl.Tcl_ServiceAll()
+    libtcl.Tcl_SetServiceMode(0)
+    print(len(clients))
+"""
+
+
+def test_a_loop_that_is_not_tcls(engine: str, run_python: Run) -> None:
+    """It waits on the descriptors that Tcl's notifier was given, and calls Tcl_ServiceAll."""
+    if engine == "sim":
+        pytest.skip("sim holds results back without a word")
+    done = run_python("-c", FOREIGN, engine)
+    assert (done.stdout, done.stderr) == ("3\n", "")
