@@ -393,6 +393,7 @@ void IocpEventDropQueues(IocpThread *threadPtr);
 
 /* iocpNotify.c */
 int IocpNotifierHosts(void);
+int IocpNotifierSelects(void);
 void IocpNotifierRest(void);
 Tcl_ObjCmdProc IocpNotifierObjCmd;
 

@@ -79,6 +79,17 @@ IocpNotifierHosts(void)
 }
 
 /*
+ * IocpNotifierSelects --
+ *	Whether the event loop is that of Tcl 8.6, which has no room for descriptors from
+ *	IOCP_NOTIFY_FD_END on.
+ */
+int
+IocpNotifierSelects(void)
+{
+    return TCL_MAJOR_VERSION < 9 && !IocpNotifierHosts();
+}
+
+/*
  * NotifierFree --
  *	The thread ends, or Tcl in it.
  */

@@ -85,25 +85,13 @@ IocpThreadForked(IocpThread *threadPtr)
 static IocpEngine *
 OpenEngine(char *reason, size_t size)
 {
-    const IocpEngineType *typePtr = IocpEngineChoose(reason, size);
-    IocpEngine *enginePtr;
-    int result;
+    IocpEngine *enginePtr = IocpEngineOpen(reason, size);
 
-    if (typePtr == NULL) {
-	return NULL;
-    }
-    result = typePtr->openProc(&enginePtr);
-    if (result < 0) {
-	snprintf(reason, size, "cannot open the iocp engine \"%s\": %s", typePtr->typeName,
-		Tcl_ErrnoMsg(-result));
-	errno = -result;
-	return NULL;
-    }
-    if (!IocpNotifierHosts()
-	    && typePtr->notifyFdProc(enginePtr) >= IOCP_NOTIFY_FD_END) {
+    if (enginePtr != NULL && IocpNotifierSelects()
+	    && enginePtr->typePtr->notifyFdProc(enginePtr) >= IOCP_NOTIFY_FD_END) {
 	snprintf(reason, size, "no descriptor below %d is left for Tcl's notifier to wait on",
 		IOCP_NOTIFY_FD_END);
-	typePtr->closeProc(enginePtr);
+	enginePtr->typePtr->closeProc(enginePtr);
 	errno = EMFILE;
 	return NULL;
     }
@@ -194,12 +182,6 @@ IocpThreadEnter(int *errorPtr)
     return currentPtr;
 }
 
-static void
-Disconnect(IocpThread *threadPtr)
-{
-    IocpEventSourceFree(threadPtr);
-}
-
 /*
  * IocpThreadRelease --
  *	Close the engine if nobody in the thread needs it any more. The caller does not use
@@ -214,7 +196,7 @@ IocpThreadRelease(IocpThread *threadPtr)
     }
     if (!threadPtr->exiting) {
 	Tcl_DeleteThreadExitHandler(ThreadExit, threadPtr);
-	Disconnect(threadPtr);
+	IocpEventSourceFree(threadPtr);
     }
     IocpEventDropQueues(threadPtr);
     IocpStatsRemoveThread(threadPtr);
@@ -333,7 +315,7 @@ ThreadExit(void *clientData)
 
     IocpThreadSettle(threadPtr);
     threadPtr->exiting = 1;
-    Disconnect(threadPtr);
+    IocpEventSourceFree(threadPtr);
     IocpResolveThreadEnds();
     for (; threadPtr->toldPtr != NULL; threadPtr->toldPtr = threadPtr->toldPtr->outerPtr) {
 	if (threadPtr->toldPtr->chanPtr != NULL) {

@@ -197,7 +197,7 @@ struct IocpEngine {
 /* select.c: the engines of this build, in order of preference, ending in NULL. */
 #define IOCP_ENGINES_MAX 8
 extern const IocpEngineType *const iocpEngineTypes[];
-const IocpEngineType *IocpEngineChoose(char *reason, size_t size);
+IocpEngine *IocpEngineOpen(char *reason, size_t size);
 
 extern const IocpEngineType iocpUringEngine;
 extern const IocpEngineType iocpEpollEngine;

@@ -19,18 +19,20 @@ const IocpEngineType *const iocpEngineTypes[] = {
 };
 
 /*
- * IocpEngineChoose --
- *	Choose by trying.
+ * IocpEngineOpen --
+ *	Choose by trying. What could be set up a moment ago, may not be a moment later, or not at
+ *	its full size: then the next one is tried.
  * Results:
- *	The engine's type; or NULL with errno, and in reason a message for the user.
+ *	An engine; or NULL with errno, and in reason a message for the user.
  */
-const IocpEngineType *
-IocpEngineChoose(char *reason, size_t size)
+IocpEngine *
+IocpEngineOpen(char *reason, size_t size)
 {
     const char *wanted = getenv("TCLCHAN_ENGINE");
     int any = wanted == NULL || *wanted == '\0' || strcmp(wanted, "auto") == 0;
     char why[200];
     int used, result;
+    IocpEngine *enginePtr;
 
     errno = EINVAL;
     for (int i = 0; iocpEngineTypes[i] != NULL; i++) {
@@ -42,7 +44,11 @@ IocpEngineChoose(char *reason, size_t size)
 	}
 	result = typePtr->probeProc(why, sizeof(why));
 	if (result == 0) {
-	    return typePtr;
+	    result = typePtr->openProc(&enginePtr);
+	    if (result == 0) {
+		return enginePtr;
+	    }
+	    snprintf(why, sizeof(why), "%s", strerror(-result));
 	}
 	errno = -result;
 	if (!any) {
