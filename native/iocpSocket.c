@@ -128,7 +128,7 @@ IocpSocketInherit(IocpSocket fd, const IocpSettings *settingsPtr)
 IocpSocket
 IocpSocketRaise(IocpSocket fd)
 {
-    if (fd >= LOW_FDS && fd < HIGH_FDS) {
+    if (fd >= LOW_FDS && fd < HIGH_FDS && IocpNotifierSelects()) {
 	int raised = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FDS);
 
 	if (raised >= 0) {
