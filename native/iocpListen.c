@@ -5,7 +5,8 @@
  *	turn.
  *
  *	Accepting stops when -backlog connections wait for the script and resumes when half of them
- *	are taken; the kernel's queue holds the rest. It pauses when descriptors or memory run out, and
+ *	are taken; the kernel's queue holds the rest. (An engine may hand over all that this queue
+ *	has before it hears that it is to stop.) It pauses when descriptors or memory run out, and
  *	when it fails for another reason that may last.
  */
 
@@ -25,8 +26,11 @@ IocpListenArm(IocpChan *chanPtr)
 	return;
     }
     for (int i = 0; i < listenerPtr->acceptorCount; i++) {
-	if (!listenerPtr->acceptors[i].op.inFlight) {
-	    IocpOpSubmit(chanPtr, &listenerPtr->acceptors[i].op);
+	IocpOp *opPtr = &listenerPtr->acceptors[i].op;
+
+	if (!opPtr->inFlight) {
+	    opPtr->bufCount = listenerPtr->backlog - listenerPtr->acceptedCount;
+	    IocpOpSubmit(chanPtr, opPtr);
 	}
     }
 }

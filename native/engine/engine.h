@@ -88,7 +88,8 @@ struct IocpOp {
     /* Request, read by the engine: */
     IocpHandle *handlePtr;
     unsigned flags;		/* IOCP_OPF_* */
-    int bufCount;
+    int bufCount;		/* IOCP_OP_ACCEPT: so many are wanted. Engines that can, stop then;
+				 * others deliver until the op is cancelled. */
     IocpBuf *bufPtr;
     const struct sockaddr *addrPtr;
     socklen_t addrLen;

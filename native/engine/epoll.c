@@ -446,7 +446,7 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 	switch (opPtr->kind) {
 	case IOCP_OP_ACCEPT:
 	    result = EpollAccept(epollPtr, opPtr);
-	    if (result >= 0) {
+	    if (result >= 0 && --opPtr->bufCount > 0) {
 		compPtr->flags |= IOCP_COMPF_MORE;
 		EpollToTry(epollPtr, opPtr);
 	    }
