@@ -5,6 +5,9 @@
  *	wrote. The kernel wakes a peer for each send that finds it asleep; so it wakes once, and
  *	finds all its answers.
  *
+ *	Only a server's writes are put off, those to connections that were accepted: a client that
+ *	uses a connection again wants to hear from its write, and at once, that it is gone.
+ *
  *	A handler may do anything after its write, and wait for its effect: in exec, on a pipe, in a
  *	computation. So nothing is put off for longer than LATE_NS: a thread of the process, the
  *	pusher, sends what is late. It looks every TICK_NS, and rests when nothing has been put off

@@ -166,6 +166,7 @@ typedef enum IocpState {
 #define IOCP_CHANF_DRAINED 2048		/* The host has waited for it; nobody else does. */
 #define IOCP_CHANF_MOVED 4096		/* From another thread; see IocpChanTellBuffered. */
 #define IOCP_CHANF_TCL_HOLDS 8192	/* To be told: Tcl has input in its buffers. */
+#define IOCP_CHANF_ACCEPTED 16384	/* By a listener: the peer is the client. */
 
 typedef enum IocpRecvMode {
     IOCP_RECV_ZERO_BYTE,	/* Interest only; the buffer comes from the pool with the data. */

@@ -183,6 +183,7 @@ IocpListenDeliver(IocpChan *chanPtr)
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
     } else if (IocpChanCreate(NULL, newPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK) {
 	newPtr->settings = chanPtr->settings;
+	newPtr->flags |= IOCP_CHANF_ACCEPTED;
 	IocpSocketInherit(fd, &newPtr->settings);
 	IocpThreadBusyPoll(newPtr, newPtr->settings.busyPollUs);
 	IocpEventDirty(newPtr);	/* Its mode may call for a receive at once. */

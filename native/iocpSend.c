@@ -280,7 +280,8 @@ SendInPlace(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
 static int
 PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
 {
-    if (!(chanPtr->flags & IOCP_CHANF_NONBLOCKING) || toWrite > DEFER_MAX
+    if (!(chanPtr->flags & IOCP_CHANF_ACCEPTED) || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
+	    || toWrite > DEFER_MAX
 	    || chanPtr->sendError != 0 || chanPtr->filePtr != NULL
 	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
 	    || (chanPtr->sendFirstPtr != NULL && !chanPtr->deferred)
