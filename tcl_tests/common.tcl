@@ -102,6 +102,8 @@ proc tt::constraints {} {
     }
     # What the kernel has, a call sees without the event loop in between.
     constrain immediate [expr {$engine ne "sim"}] "the engine sim shows things later on purpose"
+    constrain acceptsAsked [expr {$engine ne "io_uring"}] \
+        "io_uring accepts what the kernel's queue holds"
     constrain testing [llength [info commands ::iocp::test]] "the driver was built without testing"
     foreach {name package} {thread Thread tls tls} {
         set reason [packageReason $package]
