@@ -269,10 +269,12 @@ FlushTcl(IocpThread *threadPtr, int ends)
 	chanPtrs[count++] = chanPtr;
     }
     for (size_t i = 0; i < count; i++) {
-	if (ends && NeedsFlush(chanPtrs[i], ends)) {
+	int notices = NeedsFlush(chanPtrs[i], ends) ? FLUSH_NOTICES : 0;
+
+	if (ends && notices > 0) {
 	    Tcl_ClearChannelHandlers(chanPtrs[i]->channel);
 	}
-	for (int n = 0; n < FLUSH_NOTICES && NeedsFlush(chanPtrs[i], ends); n++) {
+	for (; notices > 0 && chanPtrs[i]->channel != NULL; notices--) {
 	    Tcl_NotifyChannel(chanPtrs[i]->channel, TCL_WRITABLE);
 	}
 	IocpChanUnref(chanPtrs[i]);
