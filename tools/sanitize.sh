@@ -67,7 +67,7 @@ start() {
     set -- timeout -k 5 "${LIMIT_SECONDS:-1200}" \
         env LD_PRELOAD="$preload" TCLCHAN_ENGINE="$engine" "$tclsh" tcl_tests/all.tcl \
         -tmpdir "$logs/$name.tmp" "$@"
-    [ -z "$network" ] || set -- $network sh -c 'ip link set lo up && exec "$@"' sh "$@"
+    [ -z "$network" ] || set -- $network /bin/sh -c 'ip link set lo up && exec "$@"' sh "$@"
     "$@" >"$logs/$name.log" 2>&1 &
     running="$running $name:$!"
     [ -n "$network" ] || finish
@@ -100,6 +100,19 @@ ninja --quiet -C "$tsan" native/libiocpsock.so >&2
 export TCLCHAN_PYTHON="$(command -v python3)" TCLCHAN_LIBDIR="$tsan/native"
 export TSAN_OPTIONS="log_path=$logs/report:exitcode=0"
 preload=$(cc -print-file-name=libtsan.so)
+# No shell starts with it: those of the tests do without, and what they start has it again.
+mkdir -p "$tsan/bin"
+cat >"$tsan/bin/sh" <<EOF
+#!/usr/bin/env -S -u LD_PRELOAD /bin/sh
+[ "\$1" != -c ] || {
+    script="export LD_PRELOAD='$preload'; \$2"
+    shift 2
+    set -- -c "\$script" "\$@"
+}
+exec /bin/sh "\$@"
+EOF
+chmod +x "$tsan/bin/sh"
+PATH=$tsan/bin:$PATH
 for engine in $engines; do
     start "tsan-$engine" tclsh "$engine" -file "thread.test lookup.test copy.test defer.test" \
         -skip "thread-4.*"
