@@ -19,8 +19,9 @@
  * everybody else gets their chance.
  *
  * Tcl runs idle callbacks when a pass of its notifier has brought nothing at all; a descriptor of
- * the core's that stays readable starves them for ever. Here the sweep sees to it that they run
- * every IDLE_NS at the latest.
+ * the core's that stays readable starves them for ever. Here the sweep has a callback of its own
+ * wait among them when IDLE_NS have passed, and makes all of them run if that one has not been
+ * called after as long a time again. Not earlier: scripts count on the order.
  *
  * A loop that is not Tcl's (Tcl_ServiceAll) asks the event source only when a descriptor or a timer
  * says so. So what ends a turn, CheckProc or the last sweep, leaves the engine's descriptor armed,
@@ -349,6 +350,19 @@ EndTurn(IocpThread *threadPtr)
     }
 }
 
+/*
+ * IdleProc --
+ *	Idle callbacks have run: they are not starved.
+ */
+static void
+IdleProc(void *clientData)
+{
+    IocpThread *threadPtr = clientData;
+
+    threadPtr->idleAwaited = 0;
+    threadPtr->idleDue = IocpNow() + IDLE_NS;
+}
+
 static int
 SweepEventProc(Tcl_Event *eventPtr, int flags)
 {
@@ -366,11 +380,16 @@ SweepEventProc(Tcl_Event *eventPtr, int flags)
     }
     if (now >= threadPtr->idleDue && (flags & TCL_IDLE_EVENTS)) {
 	threadPtr->idleDue = now + IDLE_NS;
-	Tcl_DoOneEvent(TCL_IDLE_EVENTS | TCL_DONT_WAIT);
-	if (!IocpThreadIsCurrent(threadPtr)) {
-	    return 1;		/* A callback has ended Tcl in this thread, and us with it. */
+	if (!threadPtr->idleAwaited) {
+	    threadPtr->idleAwaited = 1;
+	    Tcl_DoWhenIdle(IdleProc, threadPtr);
+	} else {
+	    Tcl_DoOneEvent(TCL_IDLE_EVENTS | TCL_DONT_WAIT);
+	    if (!IocpThreadIsCurrent(threadPtr)) {
+		return 1;	/* A callback has ended Tcl in this thread, and us with it. */
+	    }
+	    IocpThreadSettle(threadPtr);
 	}
-	IocpThreadSettle(threadPtr);
     }
     if (!IocpNotifierHosts()) {
 	EndTurn(threadPtr);
@@ -522,5 +541,6 @@ IocpEventSourceFree(IocpThread *threadPtr)
 {
     IocpEventUnwatch(threadPtr);
     Tcl_DeleteEventSource(SetupProc, CheckProc, threadPtr);
+    Tcl_CancelIdleCall(IdleProc, threadPtr);
     Tcl_DeleteEvents(IsOurEvent, NULL);
 }

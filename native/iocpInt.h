@@ -105,7 +105,8 @@ struct IocpThread {
     IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
     IocpTold *toldPtr;		/* Not NULL while a script runs that one of our events called. */
     int kept;			/* > 0: not to be released now. */
-    uint64_t idleDue;		/* When idle callbacks are to run although the loop is busy. */
+    uint64_t idleDue;		/* When a busy loop is to look whether idle callbacks run; */
+    int idleAwaited;		/* one of ours waits among them. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
     IocpInterp *interpsPtr;	/* Interpreters of the thread that have loaded the package. */
     int orphaned;		/* The last one is gone, and the event loop has not run since. */
