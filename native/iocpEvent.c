@@ -497,9 +497,16 @@ IocpEventUnwatch(IocpThread *threadPtr)
     }
 }
 
+/*
+ * IocpEventSourceNew --
+ *	Begin to serve the thread's event loop. Scripts count on files coming before timers, which
+ *	are an event source as well: what was created last is asked first. So let Tcl create that
+ *	one now, if it has not: in Tcl 9 it has not.
+ */
 void
 IocpEventSourceNew(IocpThread *threadPtr)
 {
+    Tcl_CancelIdleCall(IdleProc, threadPtr);
     Tcl_CreateEventSource(SetupProc, CheckProc, threadPtr);
     IocpEventWatch(threadPtr);
 }

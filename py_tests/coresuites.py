@@ -67,7 +67,6 @@ PIPELINE_INSTEAD = {
     "3.13d-testEof": "3.13d-normal",
     "3.21a-testEof": "3.21a-normal",
     "4.2h-testEof": "4.2h-normal",
-    "4.10c-testEof": "4.10h-testEof",
     "4.16b-testEof": "4.16h-normal",
 }
 # The commands' sources, with the headers that they ask for.
