@@ -445,7 +445,7 @@ WatchProc(void *instanceData, int mask)
     IocpEventTell(chanPtr);
     if ((mask & TCL_READABLE) && !chanPtr->recvOp.inFlight && chanPtr->recvFirstPtr == NULL
 	    && !(chanPtr->flags & IOCP_CHANF_EOF)) {
-	IocpEventDirty(chanPtr);
+	IocpEventDirtySoon(chanPtr);
     }
     IocpChanTellBuffered(chanPtr, 0);
 }

@@ -184,6 +184,20 @@ IocpEventDirty(IocpChan *chanPtr)
 }
 
 /*
+ * IocpEventDirtySoon --
+ *	The same, in this turn: a handler of the core's, as the file's that fcopy writes to, would
+ *	otherwise end one without a sweep, and what is to be submitted would take another pass.
+ */
+void
+IocpEventDirtySoon(IocpChan *chanPtr)
+{
+    IocpEventDirty(chanPtr);
+    if (chanPtr->threadPtr->turnEnd != 0) {
+	QueueSweep(chanPtr->threadPtr);
+    }
+}
+
+/*
  * IocpEventFlushDirty --
  *	Submit what the channels have gathered. A channel that finds the engine busy is dirty
  *	again, for the next time; hence the list is taken over before.

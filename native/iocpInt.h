@@ -390,6 +390,7 @@ void IocpEventPost(IocpChan *chanPtr);
 void IocpEventTell(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
+void IocpEventDirtySoon(IocpChan *chanPtr);
 void IocpEventFlushDirty(IocpThread *threadPtr);
 void IocpEventDropQueues(IocpThread *threadPtr);
 
