@@ -274,6 +274,7 @@ struct IocpChan {
     IocpOp recvOp;
     IocpBuf *recvFirstPtr, *recvLastPtr;
     int recvCount;		/* Buffers in that chain. */
+    size_t recvRun;		/* Bytes that Tcl took since it heard that there are no more. */
     int recvDepth;		/* Burst-detection: buffers to post next. */
     int recvError;		/* errno to tell once all data is read, or 0. */
     /* Sending (iocpSend.c): what is accepted and not sent, oldest first. */

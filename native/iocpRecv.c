@@ -19,6 +19,7 @@
 #include "iocpInt.h"
 
 #define ASK_MAX 4
+#define RUN_MAX 16000000	/* So many bytes are enough for one read of everything. */
 
 static size_t
 ChunkSize(IocpChan *chanPtr)
@@ -240,7 +241,9 @@ Take(IocpChan *chanPtr, char *buf, int room)
 /*
  * IocpRecvRead --
  *	Give Tcl what is received. A blocking channel waits for the first byte by driving the
- *	engine; what completes for other channels meanwhile is queued for the event loop.
+ *	engine; what completes for other channels meanwhile is queued for the event loop. On a
+ *	non-blocking one, Tcl reads until it hears that there is no more: from a peer that sends as
+ *	fast as that, it would for ever, so it does hear that at times.
  * Results:
  *	Bytes; 0 at the end of the data; -1 and *errorCodePtr, EAGAIN among others.
  */
@@ -254,6 +257,7 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 	int taken = Take(chanPtr, buf, toRead);
 
 	if (taken > 0) {
+	    chanPtr->recvRun += (size_t)taken;
 	    if (chanPtr->recvFirstPtr == NULL || chanPtr->settings.recvMode == IOCP_RECV_BURST) {
 		IocpEventDirty(chanPtr);
 	    }
@@ -279,7 +283,8 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 	     */
 
 	    if (IocpThreadMayDefer(chanPtr) || asked == ASK_MAX
-		    || (asked > 0 && chanPtr->recvOp.inFlight)) {
+		    || (asked > 0 && chanPtr->recvOp.inFlight) || chanPtr->recvRun >= RUN_MAX) {
+		chanPtr->recvRun = 0;
 		*errorCodePtr = EAGAIN;
 		return -1;
 	    }
