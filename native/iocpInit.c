@@ -15,6 +15,7 @@ static const struct {
     {"::iocp::copied", IocpCopiedObjCmd},
     {"::iocp::engine", IocpEngineObjCmd},
     {"::iocp::engines", IocpEnginesObjCmd},
+    {"::iocp::inherit", IocpInheritObjCmd},
     {"::iocp::notifier", IocpNotifierObjCmd},
     {"::iocp::stats", IocpStatsDictObjCmd},
 #ifdef IOCP_TESTING
@@ -68,6 +69,8 @@ Iocpsock_Init(Tcl_Interp *interp)
  * Iocpsock_SafeInit --
  *	The same for a safe interpreter, where socket2 is hidden, as the core hides socket: its
  *	master may expose it or grant single connections. So is what tells of the file system.
+ *	What reaches for the descriptors of the process is not there (no command of a namespace can
+ *	be hidden).
  */
 int
 Iocpsock_SafeInit(Tcl_Interp *interp)
@@ -76,5 +79,6 @@ Iocpsock_SafeInit(Tcl_Interp *interp)
 	    || Tcl_HideCommand(interp, "iocp_module_path", "iocp_module_path") != TCL_OK) {
 	return TCL_ERROR;
     }
+    Tcl_DeleteCommand(interp, "::iocp::inherit");
     return Tcl_HideCommand(interp, "socket2", "socket2");
 }

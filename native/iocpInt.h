@@ -32,6 +32,8 @@ typedef int Tcl_Size;
 #define IOCP_BACKLOG 20
 #define IOCP_LINGER_SECONDS 60
 
+#define IOCP_INHERITED_MAX 64	/* Listening sockets that a process inherits at most. */
+
 /*
  * An assertion that stays on in release builds: a driver that goes on with broken state loses data.
  */
@@ -312,6 +314,7 @@ struct IocpListener {
     void *acceptData;		/* Belongs to whoever opened the listener. */
     int moved;			/* Has come from another thread, and nobody takes its script on. */
     int backlog;		/* Connections accepted ahead of the script at most. */
+    int accepting;		/* More are to be accepted. */
     IocpAccepted *firstPtr, *lastPtr;	/* Accepted and not delivered. */
     int acceptedCount;
     int acceptorCount;		/* Sockets that are open. */
@@ -476,9 +479,15 @@ Tcl_Channel IocpOpenServer(Tcl_Interp *interp, int port, const char *host,
 	const IocpSettings *settingsPtr);
 void IocpListenArm(IocpChan *chanPtr);
 void IocpListenDeliver(IocpChan *chanPtr);
+void IocpListenAccepting(IocpChan *chanPtr, int accepting);
 void IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr);
 void IocpListenClose(IocpChan *chanPtr);
 void IocpListenFree(IocpChan *chanPtr);
+
+/* iocpInherit.c */
+int IocpInheritTake(const struct addrinfo *listPtr, IocpSocket *fds);
+void IocpInheritForked(void);
+Tcl_ObjCmdProc IocpInheritObjCmd;
 
 /* iocpAccept.c */
 IocpAcceptScript *IocpAcceptScriptNew(Tcl_Interp *interp, const char *script);
@@ -520,7 +529,10 @@ int IocpSocketSet(IocpSocket fd, IocpSockopt which, int64_t value);
 int IocpSocketGet(IocpSocket fd, IocpSockopt which, int64_t *valuePtr);
 void IocpSocketInherit(IocpSocket fd, const IocpSettings *settingsPtr);
 IocpProtocol IocpSocketProtocol(IocpSocket fd);
-int IocpSocketCheck(IocpSocket fd);
+int IocpSocketApply(IocpSocket fd, const IocpSettings *settingsPtr);
+int IocpSocketCheck(IocpSocket fd, int listening);
+void IocpSocketSetBlocking(IocpSocket fd, int blocking);
+IocpSocket IocpSocketCopy(IocpSocket fd);
 void IocpSocketAdopt(IocpSocket fd);
 
 /* iocpOption.c */

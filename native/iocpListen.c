@@ -8,6 +8,10 @@
  *	are taken; the kernel's queue holds the rest. (An engine may hand over all that this queue
  *	has before it hears that it is to stop.) It pauses when descriptors or memory run out, and
  *	when it fails for another reason that may last.
+ *
+ *	A socket that other processes accept from as well (iocpInherit.c) is their queue, too: of
+ *	that, one connection at a time is taken, unless -backlog says otherwise, since another
+ *	process may be free to serve the next one.
  */
 
 #include "iocpInt.h"
@@ -22,6 +26,7 @@ IocpListenArm(IocpChan *chanPtr)
     IocpListener *listenerPtr = chanPtr->listenerPtr;
 
     if (chanPtr->state != IOCP_LISTENING || chanPtr->waits || (chanPtr->flags & IOCP_CHANF_DETACHED)
+	    || !listenerPtr->accepting
 	    || listenerPtr->acceptedCount > listenerPtr->backlog / 2) {
 	return;
     }
@@ -195,6 +200,29 @@ IocpListenDeliver(IocpChan *chanPtr)
 }
 
 /*
+ * IocpListenAccepting --
+ *	Go on accepting, or stop: then what the kernel has handed over is in the queue, goes to the
+ *	accept procedure, and is all that goes there.
+ */
+void
+IocpListenAccepting(IocpChan *chanPtr, int accepting)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+
+    listenerPtr->accepting = accepting;
+    if (accepting) {
+	IocpEventDirty(chanPtr);
+	return;
+    }
+    for (int i = 0; i < listenerPtr->acceptorCount; i++) {
+	IocpOpCancel(chanPtr, &listenerPtr->acceptors[i].op);
+    }
+    while (chanPtr->inFlight > 0) {
+	IocpThreadWait(chanPtr->threadPtr, -1);
+    }
+}
+
+/*
  * IocpListenClose --
  *	The listener is being closed: so is what nobody took.
  */
@@ -225,6 +253,47 @@ IocpListenFree(IocpChan *chanPtr)
     IocpFree(chanPtr->threadPtr, listenerPtr, sizeof(IocpListener)
 	    + (size_t)listenerPtr->acceptorMax * sizeof(IocpAcceptor));
     chanPtr->listenerPtr = NULL;
+}
+
+/*
+ * AddAcceptor --
+ *	The listener gets another listening socket. flags are those of its accepts.
+ */
+static void
+AddAcceptor(IocpChan *chanPtr, IocpSocket fd, unsigned flags)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+    IocpAcceptor *acceptorPtr = &listenerPtr->acceptors[listenerPtr->acceptorCount++];
+
+    acceptorPtr->chanPtr = chanPtr;
+    acceptorPtr->handle.fd = fd;
+    acceptorPtr->op = (IocpOp){
+	.kind = IOCP_OP_ACCEPT, .ownerPtr = acceptorPtr, .handlePtr = &acceptorPtr->handle,
+	.flags = flags
+    };
+    enginePtr->typePtr->attachProc(enginePtr, &acceptorPtr->handle);
+}
+
+/*
+ * AddInherited --
+ *	The listener gets the sockets that the process has inherited for its addresses. They have
+ *	their queues in the kernel; what else is set is for what they accept.
+ * Results:
+ *	0 or an errno.
+ */
+static int
+AddInherited(IocpChan *chanPtr, const IocpSocket *fds, int count)
+{
+    int error = 0;
+
+    for (int i = 0; i < count; i++) {
+	AddAcceptor(chanPtr, fds[i], IOCP_OPF_SHARED);
+	if (IocpSocketApply(fds[i], &chanPtr->settings) < 0) {
+	    error = errno;
+	}
+    }
+    return error;
 }
 
 /*
@@ -282,6 +351,8 @@ OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue
  *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this
  *	machine, IPv4 and IPv6 under one port). acceptProc is called from the event loop with each
  *	connection. backlog is -backlog's, 0 for the default; settingsPtr may be NULL: the defaults.
+ *	If the process has inherited sockets for any of the addresses, these are all that it gets:
+ *	whoever opened them has decided where to listen.
  * Results:
  *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
  */
@@ -296,7 +367,8 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
     IocpListener *listenerPtr;
     IocpChan *chanPtr;
     Stage farthest = STAGE_SOCKET;
-    int count = 0, error = 0, refused = 0;
+    IocpSocket inherited[IOCP_INHERITED_MAX];
+    int count = 0, inheritedCount, error = 0, refused = 0;
 
     if (threadPtr == NULL) {
 	if (interp != NULL) {
@@ -312,7 +384,16 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	IocpQueryFree(&query);
 	return NULL;
     }
-    for (addrPtr = query.listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+    inheritedCount = IocpInheritTake(query.listPtr, inherited);
+    if (inheritedCount < 0) {
+	error = errno;
+	IocpQueryFree(&query);
+	IocpOpenError(interp, error);
+	return NULL;
+    }
+    count = inheritedCount;
+    for (addrPtr = query.listPtr; addrPtr != NULL && inheritedCount == 0;
+	    addrPtr = addrPtr->ai_next) {
 	count++;
     }
     chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_LISTENING);
@@ -320,11 +401,15 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	    sizeof(IocpListener) + (size_t)count * sizeof(IocpAcceptor));
     if (listenerPtr == NULL) {
 	error = ENOMEM;
+	for (int i = 0; i < inheritedCount; i++) {
+	    close(inherited[i]);
+	}
     } else {
 	chanPtr->listenerPtr = listenerPtr;
 	listenerPtr->acceptProc = acceptProc;
 	listenerPtr->acceptData = acceptData;
-	listenerPtr->backlog = backlog > 0 ? backlog : IOCP_BACKLOG;
+	listenerPtr->backlog = backlog > 0 ? backlog : inheritedCount > 0 ? 1 : IOCP_BACKLOG;
+	listenerPtr->accepting = 1;
 	listenerPtr->acceptorMax = count;
 	if (settingsPtr != NULL) {
 	    chanPtr->settings = *settingsPtr;
@@ -332,20 +417,16 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	if (chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
 	    chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] = 1;
 	}
-	for (addrPtr = query.listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
-	    IocpAcceptor *acceptorPtr = &listenerPtr->acceptors[listenerPtr->acceptorCount];
+	error = AddInherited(chanPtr, inherited, inheritedCount);
+	refused = error != 0;
+	for (addrPtr = query.listPtr; addrPtr != NULL && inheritedCount == 0;
+		addrPtr = addrPtr->ai_next) {
+	    IocpSocket fd;
 	    Stage stage = OpenAddress(addrPtr, &chanPtr->settings,
-		    backlog > 0 ? backlog : SOMAXCONN, &port, &acceptorPtr->handle.fd);
+		    backlog > 0 ? backlog : SOMAXCONN, &port, &fd);
 
 	    if (stage == STAGE_DONE) {
-		acceptorPtr->chanPtr = chanPtr;
-		acceptorPtr->op = (IocpOp){
-		    .kind = IOCP_OP_ACCEPT, .ownerPtr = acceptorPtr,
-		    .handlePtr = &acceptorPtr->handle
-		};
-		threadPtr->enginePtr->typePtr->attachProc(threadPtr->enginePtr,
-			&acceptorPtr->handle);
-		listenerPtr->acceptorCount++;
+		AddAcceptor(chanPtr, fd, 0);
 	    } else if (stage == STAGE_SOCKET && errno != EAFNOSUPPORT) {
 		/*
 		 * A setting is refused, or descriptors are at their end: half a listener helps

@@ -204,7 +204,8 @@ GetConnecting(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 
 /*
  * -backlog count: connections accepted ahead of the script, and the kernel's queue before them.
- * Default 20 ahead and the system's maximum in the kernel. Read as {cap inUse}.
+ * Default 20 ahead and the system's maximum in the kernel; of an inherited socket 1, and the
+ * kernel's queue is not ours. Read as {cap inUse}.
  */
 static int
 GetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
@@ -227,12 +228,37 @@ SetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
     for (int i = 0; i < IocpSocketCount(chanPtr); i++) {
-	if (listen(IocpSocketAt(chanPtr, i), backlog) < 0) {
+	if (!(chanPtr->listenerPtr->acceptors[i].op.flags & IOCP_OPF_SHARED)
+		&& listen(IocpSocketAt(chanPtr, i), backlog) < 0) {
 	    return IocpSystemError(interp, "couldn't set backlog");
 	}
     }
     chanPtr->listenerPtr->backlog = backlog;
     IocpEventDirty(chanPtr);
+    return TCL_OK;
+}
+
+/*
+ * -accepting boolean: whether more is accepted, default 1. With 0, what was accepted before still
+ * goes to the accept procedure, and is the second number of -backlog until it does.
+ */
+static int
+GetAccepting(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
+{
+    (void)interp;
+    IocpAppendInt(dsPtr, chanPtr->listenerPtr->accepting);
+    return TCL_OK;
+}
+
+static int
+SetAccepting(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
+{
+    int accepting;
+
+    if (Tcl_GetBoolean(interp, value, &accepting) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    IocpListenAccepting(chanPtr, accepting);
     return TCL_OK;
 }
 
@@ -433,6 +459,7 @@ static const Option options[] = {
     {"-recvmode", ON_STREAM | ON_LISTENER | LISTED, GetRecvmode, SetRecvmode},
     {"-connecting", ON_STREAM | ON_LISTENER, GetConnecting, NULL},
     {"-errorcode", ON_STREAM | ON_LISTENER, GetErrorcode, NULL},
+    {"-accepting", ON_LISTENER, GetAccepting, SetAccepting},
     {"-busypoll", ON_STREAM | ON_LISTENER, GetBusypoll, SetBusypoll},
     {"-linger", ON_STREAM | ON_LISTENER, GetLinger, SetLinger},
     {"-nodelay", ON_STREAM | ON_LISTENER | LISTED_9 | IN_KERNEL, NULL, NULL},

@@ -159,6 +159,16 @@ IocpFileSize(IocpFile file)
     return fstat(file, &status) == 0 && S_ISREG(status.st_mode) ? (int64_t)status.st_size : -1;
 }
 
+/* Whether two descriptors are of one file, or of one socket. */
+static inline int
+IocpIsSameFile(int one, int other)
+{
+    struct stat first, second;
+
+    return fstat(one, &first) == 0 && fstat(other, &second) == 0
+	    && first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
 static inline void
 IocpSleep(int64_t ns)
 {

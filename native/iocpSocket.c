@@ -89,14 +89,14 @@ IocpSocketGet(IocpSocket fd, IocpSockopt which, int64_t *valuePtr)
 }
 
 /*
- * Apply --
+ * IocpSocketApply --
  *	Give a socket what the channel remembers. Without TCP_NODELAY, which not every protocol has,
  *	it is slower but no different.
  * Results:
  *	0; or -1 and errno.
  */
-static int
-Apply(IocpSocket fd, const IocpSettings *settingsPtr)
+int
+IocpSocketApply(IocpSocket fd, const IocpSettings *settingsPtr)
 {
     for (IocpSockopt which = 0; which < IOCP_SO_COUNT; which++) {
 	if (settingsPtr->sockopts[which] >= 0
@@ -154,7 +154,7 @@ IocpSocketNew(int family, const IocpSettings *settingsPtr)
     if (fd < 0) {
 	return IOCP_NO_SOCKET;
     }
-    if (Apply(fd, settingsPtr) < 0) {
+    if (IocpSocketApply(fd, settingsPtr) < 0) {
 	int error = errno;
 
 	close(fd);
@@ -181,17 +181,18 @@ IocpSocketProtocol(IocpSocket fd)
 
 /*
  * IocpSocketCheck --
- *	Whether a descriptor that comes from elsewhere is a connected TCP socket.
+ *	Whether a descriptor that comes from elsewhere is a TCP socket, and connected; or, if that
+ *	is asked for, listening.
  * Results:
  *	0, or the errno that says why it is not.
  */
 int
-IocpSocketCheck(IocpSocket fd)
+IocpSocketCheck(IocpSocket fd, int listening)
 {
     IocpSockaddr addr;
     socklen_t length = sizeof(addr);
-    int type = 0;
-    socklen_t typeLength = sizeof(type);
+    int type = 0, listens = 0;
+    socklen_t typeLength = sizeof(type), listensLength = sizeof(listens);
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &typeLength) < 0) {
 	return errno;
@@ -205,8 +206,42 @@ IocpSocketCheck(IocpSocket fd)
     if (addr.sa.sa_family != AF_INET && addr.sa.sa_family != AF_INET6) {
 	return EAFNOSUPPORT;
     }
+    if (listening) {
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listensLength) < 0) {
+	    return errno;
+	}
+	return listens ? 0 : EINVAL;
+    }
     length = sizeof(addr);
     return getpeername(fd, &addr.sa, &length) < 0 ? errno : 0;
+}
+
+/*
+ * IocpSocketSetBlocking --
+ *	For all that have the socket, in this process and in others.
+ */
+void
+IocpSocketSetBlocking(IocpSocket fd, int blocking)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0) {
+	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+    }
+}
+
+/*
+ * IocpSocketCopy --
+ *	Another descriptor of the socket, close-on-exec.
+ * Results:
+ *	IOCP_NO_SOCKET and errno on failure.
+ */
+IocpSocket
+IocpSocketCopy(IocpSocket fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    return copy < 0 ? IOCP_NO_SOCKET : IocpSocketRaise(copy);
 }
 
 /*
@@ -217,5 +252,5 @@ void
 IocpSocketAdopt(IocpSocket fd)
 {
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    IocpSocketSetBlocking(fd, 1);
 }

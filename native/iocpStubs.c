@@ -51,7 +51,7 @@ Iocp_MakeTcpClientChannel(void *sock)
 {
     char reason[256];
     IocpSocket fd = (IocpSocket)(intptr_t)sock;
-    int error = IocpSocketCheck(fd);
+    int error = IocpSocketCheck(fd, 0);
     IocpThread *threadPtr;
     IocpChan *chanPtr;
 

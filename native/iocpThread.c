@@ -51,6 +51,7 @@ ForkedChild(void)
     IocpStatsForked();
     IocpDeferForked();
     IocpAcceptForked();
+    IocpInheritForked();
     IocpResolveForked();
 }
 

@@ -349,3 +349,52 @@ def test_a_child_serves(
     """What a child writes arrives, be it as much as it may: nobody but the child waits for it."""
     done = run_python("-c", SERVER, engine, notifier, str(blocking), way)
     assert (done.stdout, done.stderr) == ("0 True\n", "")
+
+
+PREFORK = """
+import os, socket
+import tclchan
+
+sock = socket.create_server(("127.0.0.1", 0))
+with tclchan.Interp() as tcl:
+    port = tcl.eval(f"lindex [iocp::inherit {sock.fileno()}] 2")
+    sock.close()
+    children = []
+    for name in ("a", "b"):
+        child = os.fork()
+        if child == 0:
+            tcl.eval('''
+                proc accept {chan host port} {
+                    puts $chan %s
+                    close $chan
+                    set ::done 1
+                }
+                set listener [socket2 -server accept -myaddr 127.0.0.1 %s]
+                vwait done
+                close $listener
+            ''' % (name, port))
+            os._exit(0)
+        children.append(child)
+    answers = ""
+    for _ in children:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            answers += client.makefile().read()
+            os.waitpid(-1, 0)
+    print(" ".join(sorted(answers.split())))
+"""
+
+
+def test_forked_children_share_what_their_parent_has_inherited(
+    engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TCLCHAN_ENGINE", engine)
+    done = subprocess.run(
+        [sys.executable, "-c", PREFORK],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "a b\n"

@@ -75,6 +75,9 @@ typedef enum IocpOpKind {
 #define IOCP_VECS_MAX 64		/* Buffers of one op. */
 
 #define IOCP_OPF_EXPECT_WAIT 1	/* Hint: there is nothing to receive, or no room to send, yet. */
+#define IOCP_OPF_SHARED 2	/* IOCP_OP_ACCEPT: other processes accept from it, too, and it does
+				 * not block. No more than bufCount are taken, and none is kept
+				 * from the others until the thread gets round to it. */
 
 /*
  * An op is in flight (inFlight) from IocpOpSubmit to the completion without IOCP_COMPF_MORE, which
@@ -147,7 +150,8 @@ typedef struct IocpEngineType {
 				/* Only when no op is in flight. */
     void (*attachProc)(IocpEngine *enginePtr, IocpHandle *handlePtr);
 				/* The handle's descriptor is about to be used on this engine. It
-				 * is a blocking one, and stays so between ops. */
+				 * is a blocking one, and stays so between ops; but see
+				 * IOCP_OPF_SHARED. */
     void (*detachProc)(IocpEngine *enginePtr, IocpHandle *handlePtr);
 				/* No op of it is in flight; forget it. */
     IocpSubmit (*submitProc)(IocpEngine *enginePtr, IocpOp *opPtr);

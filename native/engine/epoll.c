@@ -259,7 +259,7 @@ EpollAccept(EpollEngine *epollPtr, IocpOp *opPtr)
     IocpHandle *handlePtr = opPtr->handlePtr;
     int result;
 
-    if (!(handlePtr->flags & EPOLL_HF_NONBLOCKING)) {
+    if (!(handlePtr->flags & EPOLL_HF_NONBLOCKING) && !(opPtr->flags & IOCP_OPF_SHARED)) {
 	handlePtr->flags |= EPOLL_HF_NONBLOCKING;
 	EpollSetBlocking(handlePtr->fd, 0);
     }

@@ -16,6 +16,10 @@
  *	Receives take their buffer from a ring of provided buffers when there is something to put
  *	into it: a connection that waits for data holds no memory but the request in the kernel.
  *
+ *	A multishot accept takes all that the socket's queue has. Worse, where several processes
+ *	accept from one socket the kernel wakes one of them for each connection, and that one may be
+ *	busy for long. So for those a poll, of which all are woken, comes before a plain accept.
+ *
  *	Files are sent by threads (filesend.c). A read of their pipe, in the ring while jobs are
  *	out, ends every kind of wait; a poll waits for room in a socket.
  */
@@ -36,6 +40,7 @@
 #define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
 #define URING_OPF_POLL 4	/* A file's op that waits for room. */
+#define URING_OPF_ACCEPT 8	/* On the list of accepts to be tried. */
 
 typedef struct UringEngine {
     IocpEngine base;
@@ -45,6 +50,7 @@ typedef struct UringEngine {
     IocpPool pool;
     int poolCredit;		/* Buffers that were added since the kernel last had none. */
     IocpOp *cancelPtr;		/* Cancellations to repeat. */
+    IocpOp *acceptPtr;		/* Shared accepts whose socket was readable. */
     int unattend;		/* That of attendKey's poll is one of them. */
     int attendKey;		/* Its address stands for attendProc's descriptor. */
     IocpFileJobs jobs;
@@ -460,7 +466,11 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     opPtr->engineFlags = 0;
     switch (opPtr->kind) {
     case IOCP_OP_ACCEPT:
-	io_uring_prep_multishot_accept(sqePtr, fd, NULL, NULL, SOCK_CLOEXEC);
+	if (opPtr->flags & IOCP_OPF_SHARED) {
+	    io_uring_prep_poll_add(sqePtr, fd, POLLIN);
+	} else {
+	    io_uring_prep_multishot_accept(sqePtr, fd, NULL, NULL, SOCK_CLOEXEC);
+	}
 	break;
     case IOCP_OP_CONNECT:
 	io_uring_prep_connect(sqePtr, fd, opPtr->addrPtr, opPtr->addrLen);
@@ -520,6 +530,9 @@ UringCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     UringEngine *uringPtr = (UringEngine *)enginePtr;
 
     opPtr->engineFlags |= URING_OPF_CANCELED;
+    if (opPtr->engineFlags & URING_OPF_ACCEPT) {
+	return;
+    }
     if (opPtr->kind == IOCP_OP_SEND_FILE) {
 	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 1, memory_order_relaxed);
 	if (!(opPtr->engineFlags & URING_OPF_POLL)) {
@@ -601,6 +614,60 @@ UringFilePolled(UringEngine *uringPtr, IocpFileOp *fileOpPtr, int result)
 }
 
 /*
+ * UringAcceptPolled --
+ *	The socket of a shared accept is readable, for whoever comes first.
+ */
+static void
+UringAcceptPolled(UringEngine *uringPtr, IocpOp *opPtr)
+{
+    if (opPtr->engineFlags & URING_OPF_LISTED) {
+	UringForgetCancel(uringPtr, opPtr);
+    }
+    opPtr->engineFlags |= URING_OPF_ACCEPT;
+    opPtr->nextPtr = uringPtr->acceptPtr;
+    uringPtr->acceptPtr = opPtr;
+}
+
+/*
+ * UringAccept --
+ *	Accept what shared sockets have, as many as are wanted. Where others were faster, wait on.
+ * Results:
+ *	How many completions there are of it.
+ */
+static int
+UringAccept(UringEngine *uringPtr, IocpCompletion *completions, int max)
+{
+    int count = 0;
+
+    while (count < max && uringPtr->acceptPtr != NULL) {
+	IocpOp *opPtr = uringPtr->acceptPtr;
+	int result = -ECANCELED, more;
+
+	if (!(opPtr->engineFlags & URING_OPF_CANCELED)) {
+	    IOCP_ADD(uringPtr->base.counts.enters, 1);
+	    result = accept4(opPtr->handlePtr->fd, NULL, NULL, SOCK_CLOEXEC);
+	    if (result < 0) {
+		result = -errno;
+	    }
+	}
+	more = result >= 0 && --opPtr->bufCount > 0;
+	if (!more) {
+	    uringPtr->acceptPtr = opPtr->nextPtr;
+	    opPtr->engineFlags &= ~(unsigned)URING_OPF_ACCEPT;
+	    if (result == -EAGAIN && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
+		continue;
+	    } else if (result == -EAGAIN) {
+		result = -EINTR;	/* The ring is full. */
+	    }
+	}
+	completions[count++] = (IocpCompletion){
+	    .opPtr = opPtr, .result = result, .flags = more ? IOCP_COMPF_MORE : 0
+	};
+    }
+    return count;
+}
+
+/*
  * UringTranslate --
  *	Make a completion of a completion queue entry.
  * Results:
@@ -624,6 +691,10 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
     }
     if (opPtr->kind == IOCP_OP_SEND_FILE) {
 	UringFilePolled(uringPtr, (IocpFileOp *)opPtr, cqePtr->res);
+	return 0;
+    }
+    if (opPtr->kind == IOCP_OP_ACCEPT && (opPtr->flags & IOCP_OPF_SHARED) && cqePtr->res >= 0) {
+	UringAcceptPolled(uringPtr, opPtr);
 	return 0;
     }
     if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
@@ -689,6 +760,7 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 	seen++;
     }
     io_uring_cq_advance(ringPtr, seen);
+    count += UringAccept(uringPtr, completions + count, max - count);
     for (; count < max && uringPtr->filePtr != NULL; count++) {
 	completions[count] = (IocpCompletion){
 	    .opPtr = &uringPtr->filePtr->op, .result = uringPtr->filePtr->result
@@ -710,7 +782,8 @@ UringWait(IocpEngine *enginePtr, int64_t timeoutNs)
     int result;
 
     UringRepeat(uringPtr);
-    if (timeoutNs == 0 || io_uring_cq_ready(ringPtr) > 0 || uringPtr->filePtr != NULL) {
+    if (timeoutNs == 0 || io_uring_cq_ready(ringPtr) > 0 || uringPtr->filePtr != NULL
+	    || uringPtr->acceptPtr != NULL) {
 	return 0;		/* Reaping asks the kernel, if there is anything to ask. */
     }
     IOCP_ADD(uringPtr->base.counts.enters, 1);
@@ -789,7 +862,7 @@ UringArm(IocpEngine *enginePtr, int armed)
 
     atomic_thread_fence(memory_order_seq_cst);
     return io_uring_cq_ready(&uringPtr->ring) > 0 || UringTaskWork(&uringPtr->ring)
-	    || uringPtr->filePtr != NULL;
+	    || uringPtr->filePtr != NULL || uringPtr->acceptPtr != NULL;
 }
 
 static int
