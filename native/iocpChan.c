@@ -258,6 +258,7 @@ void
 IocpChanForget(IocpChan *chanPtr)
 {
     chanPtr->inFlight = 0;
+    chanPtr->timedIndex = 0;
     IocpCopyForget(chanPtr);
     chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
     chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
@@ -325,6 +326,7 @@ IocpChanClose(IocpChan *chanPtr)
     chanPtr->watchMask = 0;
     chanPtr->state = IOCP_CLOSING;
     IocpThreadBusyPoll(chanPtr, 0);
+    IocpTimeoutForget(chanPtr);
     chanPtr->lingerEnd = IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds);
     threadPtr->closingCount++;
     IOCP_COUNT(threadPtr, opsOrphaned, chanPtr->inFlight);
@@ -438,6 +440,9 @@ WatchProc(void *instanceData, int mask)
     if (chanPtr->listenerPtr != NULL || !IocpThreadIsCurrent(chanPtr->threadPtr)) {
 	return;
     }
+    if (mask & ~chanPtr->watchMask & TCL_READABLE) {
+	IocpTimeoutWait(chanPtr);
+    }
     chanPtr->watchMask = mask;
     if (chanPtr->copyPtr != NULL) {
 	IocpEventDirty(chanPtr);	/* Tcl may have written what the copy waits for. */
@@ -492,6 +497,7 @@ Leave(IocpChan *chanPtr)
     chanPtr->flags |= IOCP_CHANF_DETACHED;
     IocpConnectLeave(chanPtr);
     IocpThreadBusyPoll(chanPtr, 0);
+    IocpTimeoutForget(chanPtr);
     IocpDeferTake(chanPtr);
     CancelAll(chanPtr);
     while (chanPtr->inFlight > 0) {
@@ -549,6 +555,9 @@ Join(IocpChan *chanPtr)
     IocpChanAttach(chanPtr);
     if (chanPtr->listenerPtr != NULL) {
 	chanPtr->listenerPtr->moved = 1;
+    }
+    if (error == 0 && !IocpTimeoutWatch(chanPtr)) {
+	error = ENOMEM;
     }
     if (error != 0) {
 	Strand(chanPtr, error);

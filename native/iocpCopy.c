@@ -495,6 +495,7 @@ IocpCopyDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     copyPtr->state = WAITING;
     opPtr->flags = 0;
     if (compPtr->result > 0) {
+	IocpTimeoutSent(chanPtr);
 	IOCP_COUNT(chanPtr->threadPtr, bytesSent, compPtr->result);
 	IOCP_COUNT(chanPtr->threadPtr, bytesCopied, compPtr->result);
 	copyPtr->copied += compPtr->result;

@@ -46,7 +46,8 @@ typedef int Tcl_Size;
  */
 #define IOCP_STATS(X) \
     X(socketsOpen) X(channelsOpened) X(accepts) X(acceptErrors) X(acceptsDead) X(acceptPauses) \
-    X(connects) X(connectErrors) X(resets) X(bytesReceived) X(bytesSent) X(bytesCopied) \
+    X(connects) X(connectErrors) X(resets) X(idleTimeouts) X(requestTimeouts) \
+    X(bytesReceived) X(bytesSent) X(bytesCopied) \
     X(opsSubmitted) X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(buffers) X(poolBytes) \
     X(bytesQueued) X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
 
@@ -123,6 +124,8 @@ struct IocpThread {
     IocpMutex deferMutex;	/* Guards the list of channels whose sends are put off, and their */
     IocpChan *deferFirstPtr;	/* queues (iocpDefer.c); only the thread itself changes the list. */
     uint64_t deferSince;	/* When the first of them was put off. */
+    IocpChan **timed;		/* Connections that have a time-out: a heap (iocpTimeout.c). */
+    int timedCount, timedMax;
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
     int busyPollers;		/* Connections that have a busyPollUs. */
     int64_t busyPollNs;		/* The longest of theirs since there was none. */
@@ -204,6 +207,8 @@ typedef struct IocpSettings {
     int recvBufCap;		/* Burst-detection: unread buffers at most. */
     int sendCap;		/* Buffers accepted for sending at most. */
     int lingerSeconds;		/* How long a closed channel may go on sending. */
+    int idleTimeoutMs;		/* How long the peer may be silent; 0: for ever. */
+    int requestTimeoutMs;	/* How long it may take to send what is answered; 0: for ever. */
     int busyPollUs;		/* How long its thread looks for completions before it sleeps. */
     int64_t sockopts[IOCP_SO_COUNT];	/* -1: whatever the kernel's default is. */
 } IocpSettings;
@@ -267,6 +272,13 @@ struct IocpChan {
     int lookupError;		/* EAI_* of a host that could not be looked up, or 0. */
     int errorUnread;		/* ... and -error has not told it yet. */
     int busyPolls;		/* It is one of its thread's busyPollers. */
+    /* Time-outs (iocpTimeout.c); all in IocpNow's time: */
+    int timedIndex;		/* Its place in the thread's heap; 0: none. */
+    uint64_t dueAt;		/* When it is looked at. */
+    uint64_t activeAt;		/* Since then the peer is awaited, and has done nothing. */
+    int unsent;			/* What the kernel had to send then (IocpSocketUnsent). */
+    uint64_t requestAt;		/* Since then it sends what is to be answered; 0: it does not. */
+    uint64_t requestBytes;	/* So much of it. */
     uint64_t lingerEnd;		/* When a CLOSING channel gives up. */
     IocpSettings settings;
     IocpHandle handle;
@@ -384,6 +396,15 @@ void IocpThreadDrain(IocpThread *threadPtr);
 uint64_t IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds);
 int IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr);
 void IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr);
+
+/* iocpTimeout.c */
+int IocpTimeoutWatch(IocpChan *chanPtr);
+void IocpTimeoutForget(IocpChan *chanPtr);
+void IocpTimeoutReceived(IocpChan *chanPtr, size_t size);
+void IocpTimeoutSent(IocpChan *chanPtr);
+void IocpTimeoutWait(IocpChan *chanPtr);
+void IocpTimeoutTick(IocpThread *threadPtr, uint64_t now);
+uint64_t IocpTimeoutDue(const IocpThread *threadPtr);
 
 /* iocpEvent.c */
 void IocpEventSourceNew(IocpThread *threadPtr);

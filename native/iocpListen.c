@@ -186,8 +186,13 @@ IocpListenDeliver(IocpChan *chanPtr)
     if (newPtr == NULL) {
 	close(fd);
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
+	return;
+    }
+    newPtr->settings = chanPtr->settings;
+    if (!IocpTimeoutWatch(newPtr)) {
+	IocpChanClose(newPtr);
+	IOCP_COUNT(threadPtr, acceptErrors, 1);
     } else if (IocpChanCreate(NULL, newPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK) {
-	newPtr->settings = chanPtr->settings;
 	newPtr->flags |= IOCP_CHANF_ACCEPTED;
 	IocpSocketInherit(fd, &newPtr->settings);
 	IocpThreadBusyPoll(newPtr, newPtr->settings.busyPollUs);

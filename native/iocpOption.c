@@ -446,6 +446,66 @@ SetBusypoll(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 }
 
 /*
+ * SetTimeout --
+ *	A time-out in milliseconds, 0 for none: one of the settings, which has its place in memory.
+ */
+static int
+SetTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value, int *msPtr)
+{
+    int ms, before = *msPtr;
+
+    if (Tcl_GetInt(interp, value, &ms) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    if (ms < 0) {
+	return IocpError(interp, "only a number of milliseconds, zero or more, is allowed");
+    }
+    *msPtr = ms;
+    if (!IocpTimeoutWatch(chanPtr)) {
+	*msPtr = before;
+	Tcl_SetErrno(ENOMEM);
+	return IocpSystemError(interp, "couldn't set time-out");
+    }
+    return TCL_OK;
+}
+
+/*
+ * -idletimeout milliseconds: how long the peer may be silent while it is waited for, default 0: for
+ * ever.
+ */
+static int
+GetIdleTimeout(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
+{
+    (void)interp;
+    IocpAppendInt(dsPtr, chanPtr->settings.idleTimeoutMs);
+    return TCL_OK;
+}
+
+static int
+SetIdleTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
+{
+    return SetTimeout(interp, chanPtr, value, &chanPtr->settings.idleTimeoutMs);
+}
+
+/*
+ * -requesttimeout milliseconds: how long the peer may take to send what is then answered, default
+ * 0: for ever.
+ */
+static int
+GetRequestTimeout(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
+{
+    (void)interp;
+    IocpAppendInt(dsPtr, chanPtr->settings.requestTimeoutMs);
+    return TCL_OK;
+}
+
+static int
+SetRequestTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
+{
+    return SetTimeout(interp, chanPtr, value, &chanPtr->settings.requestTimeoutMs);
+}
+
+/*
  * In the order of iocpsock's messages and listings; what it did not have comes behind.
  */
 static const Option options[] = {
@@ -461,11 +521,13 @@ static const Option options[] = {
     {"-errorcode", ON_STREAM | ON_LISTENER, GetErrorcode, NULL},
     {"-accepting", ON_LISTENER, GetAccepting, SetAccepting},
     {"-busypoll", ON_STREAM | ON_LISTENER, GetBusypoll, SetBusypoll},
+    {"-idletimeout", ON_STREAM | ON_LISTENER, GetIdleTimeout, SetIdleTimeout},
     {"-linger", ON_STREAM | ON_LISTENER, GetLinger, SetLinger},
     {"-nodelay", ON_STREAM | ON_LISTENER | LISTED_9 | IN_KERNEL, NULL, NULL},
     {"-protocol", ON_STREAM | ON_LISTENER, IocpSockoptGetProtocol, NULL},
     {"-qos", ON_STREAM | ON_LISTENER, IocpSockoptGetQos, IocpSockoptSetQos},
     {"-recvburst", ON_STREAM | ON_LISTENER, GetRecvburst, SetRecvburst},
+    {"-requesttimeout", ON_STREAM | ON_LISTENER, GetRequestTimeout, SetRequestTimeout},
     {"-reuseaddr", ON_LISTENER | IN_KERNEL, NULL, NULL},
     {"-reuseport", ON_LISTENER | IN_KERNEL, NULL, NULL},
     {"-sorcvbuf", ON_STREAM | ON_LISTENER | IN_KERNEL, NULL, NULL},

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -137,6 +139,15 @@ IocpConditionWaitUntil(IocpCondition *conditionPtr, IocpMutex *mutexPtr, uint64_
     };
 
     return pthread_cond_timedwait(conditionPtr, mutexPtr, &time) == ETIMEDOUT;
+}
+
+/* Bytes that the kernel has to send, or has sent and the peer has not acknowledged. */
+static inline int
+IocpSocketUnsent(IocpSocket fd)
+{
+    int count = 0;
+
+    return ioctl(fd, SIOCOUTQ, &count) == 0 ? count : 0;
 }
 
 /* Another descriptor of an open file; IOCP_NO_FILE and errno if there is none. */

@@ -124,6 +124,7 @@ TakeIn(IocpChan *chanPtr, const IocpCompletion *compPtr)
     int full;
 
     IOCP_COUNT(chanPtr->threadPtr, bytesReceived, left);
+    IocpTimeoutReceived(chanPtr, left);
     while (left > 0) {
 	IocpBuf *nextPtr = bufPtr->nextPtr;
 	size_t part = left < bufPtr->size ? left : bufPtr->size;
@@ -253,6 +254,9 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
     IocpThread *threadPtr = chanPtr->threadPtr;
     int asked = 0;
 
+    if (!(chanPtr->flags & IOCP_CHANF_NONBLOCKING)) {
+	IocpTimeoutWait(chanPtr);
+    }
     for (;;) {
 	int taken = Take(chanPtr, buf, toRead);
 

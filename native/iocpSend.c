@@ -49,6 +49,9 @@ static void
 Consume(IocpChan *chanPtr, size_t size)
 {
     IOCP_COUNT(chanPtr->threadPtr, bytesSent, size);
+    if (size > 0) {
+	IocpTimeoutSent(chanPtr);
+    }
     while (size > 0) {
 	IocpBuf *bufPtr = chanPtr->sendFirstPtr;
 	size_t part = bufPtr->end - bufPtr->start;
@@ -163,6 +166,9 @@ Accept(IocpChan *chanPtr, const char *buf, size_t size)
     memcpy(bufPtr->data, buf, size);
     bufPtr->end = size;
     IocpBufAppend(&chanPtr->sendFirstPtr, &chanPtr->sendLastPtr, bufPtr);
+    if (chanPtr->sendFirstPtr == bufPtr) {
+	IocpTimeoutWait(chanPtr);
+    }
     chanPtr->sendCount++;
     IocpEventDirty(chanPtr);
     return 1;
@@ -227,6 +233,7 @@ SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
     switch (result < 0 ? -result : 0) {
     case 0:
 	IOCP_COUNT(chanPtr->threadPtr, bytesSent, result);
+	IocpTimeoutSent(chanPtr);
 	return result;
     case EAGAIN:
     case EINTR:

@@ -72,6 +72,7 @@ IocpThreadForked(IocpThread *threadPtr)
     IocpEventUnwatch(threadPtr);
     enginePtr->typePtr->forkedProc(enginePtr);
     threadPtr->enginePtr = &iocpNoEngine;
+    threadPtr->timedCount = 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	IocpChanForget(chanPtr);
     }
@@ -724,10 +725,11 @@ IocpThreadTick(IocpThread *threadPtr)
 {
     uint64_t now;
 
-    if (threadPtr->retryDue == 0 && threadPtr->lingerDue == 0) {
+    if (threadPtr->retryDue == 0 && threadPtr->lingerDue == 0 && threadPtr->timedCount == 0) {
 	return;
     }
     now = IocpNow();
+    IocpTimeoutTick(threadPtr, now);
     if (threadPtr->retryDue != 0 && now >= threadPtr->retryDue) {
 	RetryNow(threadPtr);
     }
@@ -745,12 +747,15 @@ IocpThreadTick(IocpThread *threadPtr)
 int64_t
 IocpThreadDue(IocpThread *threadPtr)
 {
-    uint64_t now, due = threadPtr->retryDue;
+    uint64_t now, due = IocpTimeoutDue(threadPtr);
 
-    if (due == 0 || (threadPtr->lingerDue != 0 && threadPtr->lingerDue < due)) {
+    if (threadPtr->retryDue != 0 && threadPtr->retryDue < due) {
+	due = threadPtr->retryDue;
+    }
+    if (threadPtr->lingerDue != 0 && threadPtr->lingerDue < due) {
 	due = threadPtr->lingerDue;
     }
-    if (due == 0) {
+    if (due == UINT64_MAX) {
 	return -1;
     }
     now = IocpNow();

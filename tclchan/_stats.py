@@ -27,6 +27,8 @@ class Stats:
         connects: connections made as a client.
         connect_errors: connections as a client that failed.
         resets: connections that the peer reset.
+        idle_timeouts: connections ended since their peer did nothing (``-idletimeout``).
+        request_timeouts: connections ended since their peer sent too slowly (``-requesttimeout``).
         bytes_received: bytes received from peers.
         bytes_sent: bytes handed to the kernel.
         bytes_copied: those of them that it took from files by itself.
@@ -53,6 +55,8 @@ class Stats:
     connects: int
     connect_errors: int
     resets: int
+    idle_timeouts: int
+    request_timeouts: int
     bytes_received: int
     bytes_sent: int
     bytes_copied: int
