@@ -238,6 +238,12 @@ IocpQueryErrorCode(Tcl_DString *dsPtr, int result)
     Tcl_DStringAppendElement(dsPtr, gai_strerror(result));
 }
 
+socklen_t
+IocpAddrLength(const IocpSockaddr *addrPtr)
+{
+    return addrPtr->sa.sa_family == AF_INET ? sizeof(addrPtr->sa4) : sizeof(addrPtr->sa6);
+}
+
 /*
  * IocpAddrAppend --
  *	The three elements of -peername and -sockname: number, name, port. The name comes from a

@@ -229,6 +229,7 @@ IocpChanTryFinish(IocpChan *chanPtr)
     }
     IocpSendDiscard(chanPtr);
     IocpConnectFree(chanPtr);
+    IocpProxyFree(chanPtr);
     chanPtr->state = IOCP_CLOSED;
     threadPtr->closingCount--;
     IOCP_COUNT(threadPtr, socketsOpen, -1);
@@ -361,6 +362,26 @@ IocpChanClose(IocpChan *chanPtr)
     IocpChanUnref(chanPtr);
     IocpThreadRelease(threadPtr);
     return error;
+}
+
+/*
+ * IocpChanDrop --
+ *	Close a connection that Tcl has never known, and that has nothing to send. May be called
+ *	while completions are taken in.
+ */
+void
+IocpChanDrop(IocpChan *chanPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+
+    IocpTimeoutForget(chanPtr);
+    chanPtr->state = IOCP_CLOSING;
+    chanPtr->lingerEnd = IocpNow();
+    threadPtr->closingCount++;
+    IOCP_COUNT(threadPtr, opsOrphaned, chanPtr->inFlight);
+    IocpRecvDiscard(chanPtr);
+    IocpOpCancel(chanPtr, &chanPtr->recvOp);
+    IocpChanTryFinish(chanPtr);
 }
 
 static int
@@ -498,6 +519,9 @@ Leave(IocpChan *chanPtr)
     IocpConnectLeave(chanPtr);
     IocpThreadBusyPoll(chanPtr, 0);
     IocpTimeoutForget(chanPtr);
+    if (chanPtr->listenerPtr != NULL) {
+	IocpListenLeave(chanPtr);
+    }
     IocpDeferTake(chanPtr);
     CancelAll(chanPtr);
     while (chanPtr->inFlight > 0) {

@@ -32,6 +32,10 @@ typedef int Tcl_Size;
 #define IOCP_BACKLOG 20
 #define IOCP_LINGER_SECONDS 60
 
+#define IOCP_PROXY_MAX 4096	/* Bytes of a proxy's header at most. */
+#define IOCP_PROXY_WAIT (5 * (uint64_t)IOCP_SECOND)	/* For so long it is waited for, */
+#define IOCP_PROXY_AWAITED_MAX 256	/* on so many connections of a listener. */
+
 #define IOCP_INHERITED_MAX 64	/* Listening sockets that a process inherits at most. */
 
 /*
@@ -47,7 +51,7 @@ typedef int Tcl_Size;
 #define IOCP_STATS(X) \
     X(socketsOpen) X(channelsOpened) X(accepts) X(acceptErrors) X(acceptsDead) X(acceptPauses) \
     X(connects) X(connectErrors) X(resets) X(idleTimeouts) X(requestTimeouts) \
-    X(bytesReceived) X(bytesSent) X(bytesCopied) \
+    X(proxyErrors) X(bytesReceived) X(bytesSent) X(bytesCopied) \
     X(opsSubmitted) X(opsCompleted) X(opsOrphaned) X(enters) X(waits) X(buffers) X(poolBytes) \
     X(bytesQueued) X(heapBytes) X(lingerExpired) X(sendRetries) X(eventsQueued)
 
@@ -64,6 +68,7 @@ typedef struct IocpListener IocpListener;
 typedef struct IocpCopy IocpCopy;
 typedef struct IocpGuard IocpGuard;
 typedef struct IocpAcceptScript IocpAcceptScript;
+typedef struct IocpProxy IocpProxy;
 
 /* A queue of channels, linked through the IocpLink that stands for the queue. */
 typedef struct IocpLink {
@@ -208,6 +213,7 @@ typedef struct IocpSettings {
     int sendCap;		/* Buffers accepted for sending at most. */
     int lingerSeconds;		/* How long a closed channel may go on sending. */
     int idleTimeoutMs;		/* How long the peer may be silent; 0: for ever. */
+    int proxyProtocol;		/* Of a listener: a proxy's header comes first. */
     int requestTimeoutMs;	/* How long it may take to send what is answered; 0: for ever. */
     int busyPollUs;		/* How long its thread looks for completions before it sleeps. */
     int64_t sockopts[IOCP_SO_COUNT];	/* -1: whatever the kernel's default is. */
@@ -284,6 +290,7 @@ struct IocpChan {
     IocpHandle handle;
     IocpConnect *connectPtr;
     IocpListener *listenerPtr;	/* NULL for a connection. */
+    IocpProxy *proxyPtr;	/* Of a connection from a proxy, or NULL. */
     /* Receiving (iocpRecv.c): what is received and not read, oldest first. */
     IocpOp recvOp;
     IocpBuf *recvFirstPtr, *recvLastPtr;
@@ -316,9 +323,11 @@ typedef struct IocpAcceptor {
     IocpOp op;
 } IocpAcceptor;
 
+/* A connection that is accepted and not delivered: a descriptor, or a channel with what it got. */
 typedef struct IocpAccepted {
     struct IocpAccepted *nextPtr;
     IocpSocket fd;
+    IocpChan *chanPtr;		/* NULL: not made yet. */
 } IocpAccepted;
 
 struct IocpListener {
@@ -329,9 +338,28 @@ struct IocpListener {
     int accepting;		/* More are to be accepted. */
     IocpAccepted *firstPtr, *lastPtr;	/* Accepted and not delivered. */
     int acceptedCount;
+    IocpChan *proxyFirstPtr, *proxyLastPtr;	/* Those whose header is awaited (iocpProxy.c). */
+    int proxyCount;
     int acceptorCount;		/* Sockets that are open. */
     int acceptorMax;		/* Sockets that there is room for. */
     IocpAcceptor acceptors[];	/* As many as addresses are bound. */
+};
+
+/* What a proxy says of a connection. */
+typedef struct IocpProxyAddrs {
+    int known;			/* 0: nothing, it is the proxy's own. */
+    IocpSockaddr peer, local;	/* As its client has them. */
+} IocpProxyAddrs;
+
+/*
+ * The connection's part in iocpProxy.c; belongs to its channel. While the header is awaited, the
+ * channel has no other owner than the list of its listener.
+ */
+struct IocpProxy {
+    IocpChan *listenPtr;	/* Whose list it is on; NULL: the header has come. */
+    IocpChan *nextPtr, *prevPtr;
+    IocpBuf *headPtr;		/* What has come of the header, or NULL. */
+    IocpProxyAddrs addrs;
 };
 
 /*
@@ -440,11 +468,14 @@ void IocpChanAbort(IocpChan *chanPtr);
 void IocpChanForked(IocpChan *chanPtr);
 void IocpChanForget(IocpChan *chanPtr);
 int IocpChanClose(IocpChan *chanPtr);
+void IocpChanDrop(IocpChan *chanPtr);
 
 /* iocpRecv.c */
 int IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr);
 void IocpRecvArm(IocpChan *chanPtr);
 void IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+size_t IocpRecvTake(IocpChan *chanPtr, char *buf, size_t room);
+void IocpRecvPutBack(IocpChan *chanPtr, IocpBuf *bufPtr);
 void IocpRecvDiscard(IocpChan *chanPtr);
 void IocpRecvDetachPool(IocpChan *chanPtr);
 
@@ -502,8 +533,19 @@ void IocpListenArm(IocpChan *chanPtr);
 void IocpListenDeliver(IocpChan *chanPtr);
 void IocpListenAccepting(IocpChan *chanPtr, int accepting);
 void IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr);
+int IocpListenQueue(IocpChan *chanPtr, IocpSocket fd, IocpChan *newPtr);
+void IocpListenLeave(IocpChan *chanPtr);
 void IocpListenClose(IocpChan *chanPtr);
 void IocpListenFree(IocpChan *chanPtr);
+
+/* iocpProxy.c */
+int IocpProxyParse(const char *bytes, size_t size, IocpProxyAddrs *addrsPtr);
+int IocpProxyBegin(IocpChan *listenPtr, IocpSocket fd);
+int IocpProxyAwaits(const IocpChan *chanPtr);
+void IocpProxyReceived(IocpChan *chanPtr);
+void IocpProxyRefuse(IocpChan *chanPtr);
+void IocpProxyClose(IocpChan *listenPtr);
+void IocpProxyFree(IocpChan *chanPtr);
 
 /* iocpInherit.c */
 int IocpInheritTake(const struct addrinfo *listPtr, IocpSocket *fds);
@@ -526,6 +568,7 @@ void IocpQueryFree(IocpQuery *queryPtr);
 void IocpQueryOpenError(Tcl_Interp *interp, const IocpQuery *queryPtr);
 void IocpQueryErrorCode(Tcl_DString *dsPtr, int result);
 int IocpAddrGetPort(Tcl_Interp *interp, const char *string, int *portPtr);
+socklen_t IocpAddrLength(const IocpSockaddr *addrPtr);
 void IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrPtr,
 	socklen_t length);
 void IocpOpenError(Tcl_Interp *interp, int error);

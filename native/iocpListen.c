@@ -67,6 +67,35 @@ OfOneConnection(int error)
 }
 
 /*
+ * IocpListenQueue --
+ *	A connection is for the accept procedure: its descriptor, or its channel, which has one.
+ * Results:
+ *	0 if out of memory: it still is the caller's.
+ */
+int
+IocpListenQueue(IocpChan *chanPtr, IocpSocket fd, IocpChan *newPtr)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    IocpAccepted *acceptedPtr = IocpAlloc(chanPtr->threadPtr, sizeof(IocpAccepted));
+
+    if (acceptedPtr == NULL) {
+	return 0;
+    }
+    acceptedPtr->fd = fd;
+    acceptedPtr->chanPtr = newPtr;
+    if (listenerPtr->lastPtr != NULL) {
+	listenerPtr->lastPtr->nextPtr = acceptedPtr;
+    } else {
+	listenerPtr->firstPtr = acceptedPtr;
+    }
+    listenerPtr->lastPtr = acceptedPtr;
+    listenerPtr->acceptedCount++;
+    IOCP_COUNT(chanPtr->threadPtr, socketsOpen, newPtr == NULL);
+    IocpEventPost(chanPtr);
+    return 1;
+}
+
+/*
  * IocpListenDone --
  *	A connection is accepted, or accepting has failed.
  */
@@ -76,29 +105,15 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
     IocpChan *chanPtr = acceptorPtr->chanPtr;
     IocpListener *listenerPtr = chanPtr->listenerPtr;
     IocpThread *threadPtr = chanPtr->threadPtr;
-    IocpAccepted *acceptedPtr;
     int error;
 
     if (compPtr->result >= 0) {
 	IocpSocket fd = IocpSocketRaise(compPtr->result);
 
-	acceptedPtr = chanPtr->state == IOCP_LISTENING
-		? IocpAlloc(threadPtr, sizeof(IocpAccepted)) : NULL;
-	if (acceptedPtr == NULL) {
+	if (chanPtr->state != IOCP_LISTENING || !IocpListenQueue(chanPtr, fd, NULL)) {
 	    close(fd);
-	} else {
-	    acceptedPtr->fd = fd;
-	    if (listenerPtr->lastPtr != NULL) {
-		listenerPtr->lastPtr->nextPtr = acceptedPtr;
-	    } else {
-		listenerPtr->firstPtr = acceptedPtr;
-	    }
-	    listenerPtr->lastPtr = acceptedPtr;
-	    IOCP_COUNT(threadPtr, socketsOpen, 1);
-	    if (++listenerPtr->acceptedCount >= listenerPtr->backlog) {
-		IocpOpCancel(chanPtr, &acceptorPtr->op);
-	    }
-	    IocpEventPost(chanPtr);
+	} else if (listenerPtr->acceptedCount >= listenerPtr->backlog) {
+	    IocpOpCancel(chanPtr, &acceptorPtr->op);
 	}
     }
     if (chanPtr->state != IOCP_LISTENING || (compPtr->flags & IOCP_COMPF_MORE)) {
@@ -118,25 +133,41 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
     }
 }
 
-static IocpSocket
-TakeAccepted(IocpChan *chanPtr)
+/*
+ * TakeAccepted --
+ *	The connection that has waited longest: *fdPtr, and *newPtrPtr if it has a channel.
+ * Results:
+ *	0 if there is none.
+ */
+static int
+TakeAccepted(IocpChan *chanPtr, IocpSocket *fdPtr, IocpChan **newPtrPtr)
 {
     IocpListener *listenerPtr = chanPtr->listenerPtr;
     IocpAccepted *acceptedPtr = listenerPtr->firstPtr;
-    IocpSocket fd;
 
     if (acceptedPtr == NULL) {
-	return IOCP_NO_SOCKET;
+	return 0;
     }
-    fd = acceptedPtr->fd;
+    *newPtrPtr = acceptedPtr->chanPtr;
+    *fdPtr = *newPtrPtr != NULL ? (*newPtrPtr)->handle.fd : acceptedPtr->fd;
     listenerPtr->firstPtr = acceptedPtr->nextPtr;
     if (listenerPtr->firstPtr == NULL) {
 	listenerPtr->lastPtr = NULL;
     }
     listenerPtr->acceptedCount--;
-    IOCP_COUNT(chanPtr->threadPtr, socketsOpen, -1);
+    IOCP_COUNT(chanPtr->threadPtr, socketsOpen, -(*newPtrPtr == NULL));
     IocpFree(chanPtr->threadPtr, acceptedPtr, sizeof(IocpAccepted));
-    return fd;
+    return 1;
+}
+
+static void
+Discard(IocpSocket fd, IocpChan *newPtr)
+{
+    if (newPtr != NULL) {
+	IocpChanDrop(newPtr);
+    } else {
+	close(fd);
+    }
 }
 
 /*
@@ -163,16 +194,26 @@ IocpListenDeliver(IocpChan *chanPtr)
     }
     IocpEventDirty(chanPtr);	/* Accepting may resume when some are taken. */
     for (;;) {
-	fd = TakeAccepted(chanPtr);
-	if (fd == IOCP_NO_SOCKET) {
+	if (!TakeAccepted(chanPtr, &fd, &newPtr)) {
 	    return;
+	}
+	if (newPtr == NULL && chanPtr->settings.proxyProtocol) {
+	    if (!IocpProxyBegin(chanPtr, fd)) {
+		close(fd);
+		IOCP_COUNT(threadPtr, acceptErrors, 1);
+	    }
+	    continue;
 	}
 	length = sizeof(addr);
 	if (getpeername(fd, &addr.sa, &length) == 0) {
 	    break;
 	}
-	close(fd);
+	Discard(fd, newPtr);
 	IOCP_COUNT(threadPtr, acceptsDead, 1);
+    }
+    if (newPtr != NULL && newPtr->proxyPtr->addrs.known) {
+	addr = newPtr->proxyPtr->addrs.peer;
+	length = IocpAddrLength(&addr);
     }
 
     /*
@@ -182,7 +223,9 @@ IocpListenDeliver(IocpChan *chanPtr)
     if (listenerPtr->firstPtr != NULL) {
 	IocpEventPost(chanPtr);
     }
-    newPtr = IocpChanNew(threadPtr, fd, IOCP_OPEN);
+    if (newPtr == NULL) {
+	newPtr = IocpChanNew(threadPtr, fd, IOCP_OPEN);
+    }
     if (newPtr == NULL) {
 	close(fd);
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
@@ -228,16 +271,38 @@ IocpListenAccepting(IocpChan *chanPtr, int accepting)
 }
 
 /*
+ * IocpListenLeave --
+ *	The listener leaves its thread. What it has accepted goes along, but for channels, which
+ *	have something of the thread's engine.
+ */
+void
+IocpListenLeave(IocpChan *chanPtr)
+{
+    int count = chanPtr->listenerPtr->acceptedCount;
+    IocpChan *newPtr;
+    IocpSocket fd;
+
+    IocpProxyClose(chanPtr);
+    while (count-- > 0 && TakeAccepted(chanPtr, &fd, &newPtr)) {
+	if (newPtr != NULL || !IocpListenQueue(chanPtr, fd, NULL)) {
+	    Discard(fd, newPtr);
+	}
+    }
+}
+
+/*
  * IocpListenClose --
  *	The listener is being closed: so is what nobody took.
  */
 void
 IocpListenClose(IocpChan *chanPtr)
 {
+    IocpChan *newPtr;
     IocpSocket fd;
 
-    while ((fd = TakeAccepted(chanPtr)) != IOCP_NO_SOCKET) {
-	close(fd);
+    IocpProxyClose(chanPtr);
+    while (TakeAccepted(chanPtr, &fd, &newPtr)) {
+	Discard(fd, newPtr);
     }
 }
 

@@ -112,25 +112,39 @@ AppendName(Tcl_Interp *interp, IocpChan *chanPtr, int index,
     return TCL_OK;
 }
 
+static void
+AppendProxied(Tcl_Interp *interp, const IocpSockaddr *addrPtr, Tcl_DString *dsPtr)
+{
+    IocpAddrAppend(interp, dsPtr, addrPtr, IocpAddrLength(addrPtr));
+}
+
 /*
- * -peername: {ip name port}; empty while connecting.
+ * -peername: {ip name port}; empty while connecting. Of a connection from a proxy, its client's.
  */
 static int
 GetPeername(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
+    if (chanPtr->proxyPtr != NULL && chanPtr->proxyPtr->addrs.known) {
+	AppendProxied(interp, &chanPtr->proxyPtr->addrs.peer, dsPtr);
+	return TCL_OK;
+    }
     return chanPtr->state == IOCP_CONNECTING ? TCL_OK
 	    : AppendName(interp, chanPtr, 0, getpeername, "can't get peername", dsPtr);
 }
 
 /*
  * -sockname: {ip name port}, for a listener as many triples as it has sockets; empty while
- * connecting.
+ * connecting. Of a connection from a proxy, the one that its client has connected to.
  */
 static int
 GetSockname(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     int count = chanPtr->state == IOCP_CONNECTING ? 0 : IocpSocketCount(chanPtr);
 
+    if (chanPtr->proxyPtr != NULL && chanPtr->proxyPtr->addrs.known) {
+	AppendProxied(interp, &chanPtr->proxyPtr->addrs.local, dsPtr);
+	return TCL_OK;
+    }
     for (int i = 0; i < count; i++) {
 	if (AppendName(interp, chanPtr, i, getsockname, "can't get sockname", dsPtr) != TCL_OK) {
 	    return TCL_ERROR;
@@ -212,7 +226,7 @@ GetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
     IocpAppendInt(dsPtr, chanPtr->listenerPtr->backlog);
-    IocpAppendInt(dsPtr, chanPtr->listenerPtr->acceptedCount);
+    IocpAppendInt(dsPtr, chanPtr->listenerPtr->acceptedCount + chanPtr->listenerPtr->proxyCount);
     return TCL_OK;
 }
 
@@ -259,6 +273,30 @@ SetAccepting(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 	return TCL_ERROR;
     }
     IocpListenAccepting(chanPtr, accepting);
+    return TCL_OK;
+}
+
+/*
+ * -proxyprotocol off|require: whether a proxy's header comes before the data of each connection,
+ * default off.
+ */
+static int
+GetProxyProtocol(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
+{
+    (void)interp;
+    Tcl_DStringAppendElement(dsPtr, chanPtr->settings.proxyProtocol ? "require" : "off");
+    return TCL_OK;
+}
+
+static int
+SetProxyProtocol(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
+{
+    int require = strcmp(value, "require") == 0;
+
+    if (!require && strcmp(value, "off") != 0) {
+	return IocpError(interp, "bad value for -proxyprotocol: must be off or require");
+    }
+    chanPtr->settings.proxyProtocol = require;
     return TCL_OK;
 }
 
@@ -525,6 +563,7 @@ static const Option options[] = {
     {"-linger", ON_STREAM | ON_LISTENER, GetLinger, SetLinger},
     {"-nodelay", ON_STREAM | ON_LISTENER | LISTED_9 | IN_KERNEL, NULL, NULL},
     {"-protocol", ON_STREAM | ON_LISTENER, IocpSockoptGetProtocol, NULL},
+    {"-proxyprotocol", ON_LISTENER, GetProxyProtocol, SetProxyProtocol},
     {"-qos", ON_STREAM | ON_LISTENER, IocpSockoptGetQos, IocpSockoptSetQos},
     {"-recvburst", ON_STREAM | ON_LISTENER, GetRecvburst, SetRecvburst},
     {"-requesttimeout", ON_STREAM | ON_LISTENER, GetRequestTimeout, SetRequestTimeout},

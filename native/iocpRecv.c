@@ -209,24 +209,34 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 	}
 	break;
     }
-    IocpEventTell(chanPtr);
+    if (IocpProxyAwaits(chanPtr)) {
+	IocpProxyReceived(chanPtr);
+    } else {
+	IocpEventTell(chanPtr);
+    }
 }
 
-static int
-Take(IocpChan *chanPtr, char *buf, int room)
+/*
+ * IocpRecvTake --
+ *	Take what is received out of the queue.
+ * Results:
+ *	How many bytes.
+ */
+size_t
+IocpRecvTake(IocpChan *chanPtr, char *buf, size_t room)
 {
-    int taken = 0;
+    size_t taken = 0;
 
     while (taken < room && chanPtr->recvFirstPtr != NULL) {
 	IocpBuf *bufPtr = chanPtr->recvFirstPtr;
 	size_t part = bufPtr->end - bufPtr->start;
 
-	if (part > (size_t)(room - taken)) {
-	    part = (size_t)(room - taken);
+	if (part > room - taken) {
+	    part = room - taken;
 	}
 	memcpy(buf + taken, bufPtr->data + bufPtr->start, part);
 	bufPtr->start += part;
-	taken += (int)part;
+	taken += part;
 	if (bufPtr->start == bufPtr->end) {
 	    chanPtr->recvFirstPtr = bufPtr->nextPtr;
 	    if (chanPtr->recvFirstPtr == NULL) {
@@ -237,6 +247,25 @@ Take(IocpChan *chanPtr, char *buf, int room)
 	}
     }
     return taken;
+}
+
+/*
+ * IocpRecvPutBack --
+ *	What the buffer holds comes before everything in the queue. The buffer is the queue's.
+ */
+void
+IocpRecvPutBack(IocpChan *chanPtr, IocpBuf *bufPtr)
+{
+    if (bufPtr->start == bufPtr->end) {
+	IocpBufFree(chanPtr->threadPtr, bufPtr);
+	return;
+    }
+    bufPtr->nextPtr = chanPtr->recvFirstPtr;
+    chanPtr->recvFirstPtr = bufPtr;
+    if (bufPtr->nextPtr == NULL) {
+	chanPtr->recvLastPtr = bufPtr;
+    }
+    chanPtr->recvCount++;
 }
 
 /*
@@ -258,7 +287,7 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 	IocpTimeoutWait(chanPtr);
     }
     for (;;) {
-	int taken = Take(chanPtr, buf, toRead);
+	int taken = (int)IocpRecvTake(chanPtr, buf, (size_t)toRead);
 
 	if (taken > 0) {
 	    chanPtr->recvRun += (size_t)taken;

@@ -101,13 +101,54 @@ Fault(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 }
 
 /*
+ * iocp::test proxy bytes: what the header of a proxy says, {length known ?peer local?}, each of
+ * these {ip name port}.
+ */
+static int
+Proxy(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    IocpProxyAddrs addrs = {0};
+    const IocpSockaddr *addrPtrs[] = {&addrs.peer, &addrs.local};
+    Tcl_DString result;
+    Tcl_Size size;
+    char *bytes, *copy;
+
+    if (objc != 3) {
+	Tcl_WrongNumArgs(interp, 2, objv, "bytes");
+	return TCL_ERROR;
+    }
+
+    /*
+     * A copy of just this size, so that a sanitizer sees who reads beyond it.
+     */
+
+    bytes = (char *)Tcl_GetByteArrayFromObj(objv[2], &size);
+    copy = malloc((size_t)size + (size == 0));
+    if (copy == NULL) {
+	Tcl_Panic("unable to alloc %lu bytes", (unsigned long)size);
+    }
+    memcpy(copy, bytes, (size_t)size);
+    Tcl_DStringInit(&result);
+    IocpAppendInt(&result, IocpProxyParse(copy, (size_t)size, &addrs));
+    IocpAppendInt(&result, addrs.known);
+    free(copy);
+    for (int i = 0; i < 2 && addrs.known; i++) {
+	Tcl_DStringStartSublist(&result);
+	IocpAddrAppend(interp, &result, addrPtrs[i], IocpAddrLength(addrPtrs[i]));
+	Tcl_DStringEndSublist(&result);
+    }
+    Tcl_DStringResult(interp, &result);
+    return TCL_OK;
+}
+
+/*
  * IocpTestObjCmd --
  *	iocp::test subcommand ?arg ...?
  */
 int
 IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 {
-    static const char *const names[] = {"alloc", "fault", NULL};
+    static const char *const names[] = {"alloc", "fault", "proxy", NULL};
     int index;
 
     (void)unused;
@@ -118,5 +159,6 @@ IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[]
     if (Tcl_GetIndexFromObj(interp, objv[1], names, "subcommand", TCL_EXACT, &index) != TCL_OK) {
 	return TCL_ERROR;
     }
-    return index == 0 ? Alloc(interp, objc, objv) : Fault(interp, objc, objv);
+    return index == 0 ? Alloc(interp, objc, objv) : index == 1 ? Fault(interp, objc, objv)
+	    : Proxy(interp, objc, objv);
 }

@@ -71,6 +71,9 @@ DueAt(const IocpChan *chanPtr)
 {
     uint64_t idleEnd = IdleEnd(chanPtr), requestEnd = RequestEnd(chanPtr);
 
+    if (IocpProxyAwaits(chanPtr)) {
+	return Round(chanPtr->activeAt + IOCP_PROXY_WAIT, IOCP_PROXY_WAIT);
+    }
     if (idleEnd == NEVER && requestEnd == NEVER) {
 	return NEVER;
     }
@@ -144,7 +147,8 @@ IocpTimeoutWatch(IocpChan *chanPtr)
     if (chanPtr->listenerPtr != NULL) {
 	return 1;		/* They are those of what it accepts. */
     }
-    if (chanPtr->settings.idleTimeoutMs == 0 && chanPtr->settings.requestTimeoutMs == 0) {
+    if (chanPtr->settings.idleTimeoutMs == 0 && chanPtr->settings.requestTimeoutMs == 0
+	    && !IocpProxyAwaits(chanPtr)) {
 	IocpTimeoutForget(chanPtr);
 	return 1;
     }
@@ -208,7 +212,7 @@ Note(IocpChan *chanPtr)
 void
 IocpTimeoutReceived(IocpChan *chanPtr, size_t size)
 {
-    if (chanPtr->timedIndex == 0) {
+    if (chanPtr->timedIndex == 0 || IocpProxyAwaits(chanPtr)) {
 	return;
     }
     Note(chanPtr);
@@ -320,6 +324,14 @@ Look(IocpChan *chanPtr, uint64_t now)
     int idle = now >= IdleEnd(chanPtr), slow = now >= RequestEnd(chanPtr);
     short ended;
 
+    if (IocpProxyAwaits(chanPtr)) {
+	if (HasHappened(chanPtr, POLLIN)) {
+	    Move(chanPtr, now + SOON_NS);
+	} else {
+	    IocpProxyRefuse(chanPtr);
+	}
+	return;
+    }
     if (idle && (events & POLLOUT) && Takes(chanPtr)) {
 	chanPtr->activeAt = now;
 	idle = 0;

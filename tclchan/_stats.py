@@ -29,6 +29,7 @@ class Stats:
         resets: connections that the peer reset.
         idle_timeouts: connections ended since their peer did nothing (``-idletimeout``).
         request_timeouts: connections ended since their peer sent too slowly (``-requesttimeout``).
+        proxy_errors: connections closed for want of a proxy's header (``-proxyprotocol``).
         bytes_received: bytes received from peers.
         bytes_sent: bytes handed to the kernel.
         bytes_copied: those of them that it took from files by itself.
@@ -57,6 +58,7 @@ class Stats:
     resets: int
     idle_timeouts: int
     request_timeouts: int
+    proxy_errors: int
     bytes_received: int
     bytes_sent: int
     bytes_copied: int
