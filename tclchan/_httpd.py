@@ -24,6 +24,7 @@ from .errors import HttpdError, ScriptError
 SERVERS = ("xotcl", "tcllib", "tclhttpd")
 DEFAULT_PORT = 8015
 MAX_PORT = 65535
+MAX_SECONDS = 86400
 TCL_DIR = Path(__file__).with_name("tcl")
 
 
@@ -67,6 +68,9 @@ def serving(
     rc: str | os.PathLike[str] | None = None,
     log_dir: str | os.PathLike[str] | None = None,
     arguments: Sequence[str] = (),
+    idle_timeout: float = 0,
+    request_timeout: float = 0,
+    proxy_protocol: bool = False,
 ) -> Iterator[Site]:
     """Serve *root* in *interp* for the length of a ``with`` block.
 
@@ -90,6 +94,12 @@ def serving(
         rc: a configuration file for tclhttpd, read after its own.
         log_dir: where the server's logs go; without one they are not kept.
         arguments: more words for tclhttpd's command line.
+        idle_timeout: seconds after which a connection is ended whose client does nothing while it
+            is waited for; 0: it may be silent for ever. The driver's ``-idletimeout``.
+        request_timeout: seconds within which a client has to send a request, and one more for each
+            1,000 bytes of it; 0: it may take its time. The driver's ``-requesttimeout``.
+        proxy_protocol: whether each connection begins with a header of the PROXY protocol, which
+            tells the address of the client; then only proxies may be able to connect.
 
     Yields:
         What is served, and where.
@@ -102,6 +112,9 @@ def serving(
         raise HttpdError(f'unknown server "{server}": must be {", ".join(SERVERS)}')
     if not 0 <= port <= MAX_PORT:
         raise HttpdError(f"bad port {port}: must be 0 to {MAX_PORT} (0 takes a free one)")
+    for seconds in (idle_timeout, request_timeout):
+        if not 0 <= seconds <= MAX_SECONDS:
+            raise HttpdError(f"bad time-out {seconds}: must be 0 to {MAX_SECONDS} seconds")
     if server == "tclhttpd":
         tree = _tclhttpd_tree(tclhttpd)
     elif rc or arguments or tclhttpd:
@@ -127,6 +140,12 @@ def serving(
             interp.call("source", str(TCL_DIR / f"httpd_{server}.tcl"))
             words = tuple(word for option in options.items() for word in option)
             actual = interp.call("::tclchan::httpd::launch", directory, address, str(port), words)
+            interp.call(
+                "::tclchan::httpd::configure_listeners",
+                *("-idletimeout", str(round(idle_timeout * 1000))),
+                *("-requesttimeout", str(round(request_timeout * 1000))),
+                *("-proxyprotocol", "require" if proxy_protocol else "off"),
+            )
         except ScriptError as error:
             raise HttpdError(_start_error(error, server, address, port)) from error
         yield Site(
@@ -167,6 +186,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-dir", metavar="DIR", help="keep the server's logs there (default: no logs are kept)"
     )
     parser.add_argument(
+        "--idle-timeout",
+        type=_seconds,
+        default=0,
+        metavar="SECONDS",
+        help="end a connection whose client does nothing for so long (default: never)",
+    )
+    parser.add_argument(
+        "--request-timeout",
+        type=_seconds,
+        default=0,
+        metavar="SECONDS",
+        help="how long a client may take to send a request (default: as long as it likes)",
+    )
+    parser.add_argument(
+        "--proxy-protocol",
+        action="store_true",
+        help="each connection begins with a header of the PROXY protocol, as HAProxy sends it",
+    )
+    parser.add_argument(
         "arguments", nargs="*", metavar="-- ARG", help="further arguments of tclhttpd"
     )
 
@@ -188,6 +226,9 @@ def main(args: argparse.Namespace) -> int:
                 rc=args.rc,
                 log_dir=args.log_dir,
                 arguments=args.arguments,
+                idle_timeout=args.idle_timeout,
+                request_timeout=args.request_timeout,
+                proxy_protocol=args.proxy_protocol,
             ) as site,
         ):
             print(site, flush=True)
@@ -235,6 +276,16 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= MAX_PORT:
         return int(text)
     raise argparse.ArgumentTypeError(f'bad port "{text}": must be 0 to {MAX_PORT}')
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if 0 <= seconds <= MAX_SECONDS:
+        return seconds
+    raise argparse.ArgumentTypeError(f'bad time "{text}": must be 0 to {MAX_SECONDS} seconds')
 
 
 def _directory(what: str, path: str | os.PathLike[str]) -> str:

@@ -50,6 +50,13 @@ proc ::tclchan::httpd::launch args {
     return $port
 }
 
+# Set options of the driver's listeners; the connections that they accept inherit them.
+proc ::tclchan::httpd::configure_listeners args {
+    foreach chan [file channels iocp*] {
+        if {![catch {fconfigure $chan -accepting}]} { fconfigure $chan {*}$args }
+    }
+}
+
 proc ::tclchan::httpd::end {} {
     variable server
     variable started
