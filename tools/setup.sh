@@ -77,6 +77,7 @@ if [ "$purpose" = test ]; then
     need openssl command -v openssl
     need binutils command -v readelf
     need curl command -v curl
+    need haproxy test -x /usr/sbin/haproxy
     need iproute2 command -v ip
     need chromium command -v chromium
 fi
