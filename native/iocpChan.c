@@ -352,8 +352,8 @@ IocpChanClose(IocpChan *chanPtr)
 	}
     }
     IocpChanTryFinish(chanPtr);
-    if (chanPtr->state == IOCP_CLOSING && IocpThreadEnds(threadPtr)) {
-	IocpThreadDrain(threadPtr);
+    if (threadPtr->closingCount > 0 && IocpThreadEnds(threadPtr)) {
+	IocpThreadDrain(threadPtr);	/* A listener may have dropped others. */
     } else if (chanPtr->state == IOCP_CLOSING) {
 	IocpThreadReap(threadPtr);	/* Submits what is left to send, and cancels. */
 	IocpThreadReap(threadPtr);
