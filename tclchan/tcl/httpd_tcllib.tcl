@@ -15,6 +15,17 @@
         set port_listening [::tclchan::httpd::port_of [lindex $socklist 0]]
     }
 
+    # What begins with no request meets an error in the server's own handler of errors, which then
+    # leaves the connection open for ever.
+    method Connect {uuid sock ip} {
+        try {
+            next $uuid $sock $ip
+        } on error {} {
+            catch {chan puts $sock "HTTP/1.0 400 Bad Request\n"}
+            catch {chan close $sock}
+        }
+    }
+
     method Dispatch_Local query {
         set path /[string trimleft [dict get $query http REQUEST_PATH] /]
         if {$path eq "/stats.json"} {
