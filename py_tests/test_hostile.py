@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,19 @@ def test_those_who_do_not_take_the_answer(server: Server) -> None:
     wait_for(lambda: server.holdings() == before)
     for sock in deaf:
         sock.close()
+
+
+def test_those_who_know_no_end_of_a_line(server: Server) -> None:
+    served(server)
+    before, memory = server.holdings(), server.memory()
+    endless = [server.connect() for _ in range(3)]
+    for sock in endless:
+        with suppress(ConnectionError):  # The server may have had enough.
+            sock.sendall(b"x" * 2_000_000)
+    served(server)
+    assert all(ended(sock) for sock in endless)
+    wait_for(lambda: server.holdings() == before)
+    assert server.memory() - memory < 100_000_000
 
 
 def test_a_proxy_says_who_it_is(engine: str, tmp_path: Path) -> None:
