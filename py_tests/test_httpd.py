@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -63,6 +64,22 @@ def test_site(server: Server) -> None:
         assert int(response.headers["Content-Length"]) == len(body), path
         if media.startswith("text/") and server.server != "tclhttpd":
             assert response.headers.get_content_charset() == "utf-8", path
+
+
+def test_a_request_that_comes_in_parts(server: Server) -> None:
+    request = b"GET /style.css HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with server.connect() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(request), 3):
+            sock.sendall(request[start : start + 3])
+            # Whoever has answered this one has looked at that part as well.
+            assert server.request("/how.html")[0].status == 200
+            if start + 3 < len(request):
+                assert select.select([sock], [], [], 0)[0] == []
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert b" 200 " in answer.split(b"\n")[0]
+    assert answer.count(b"HTTP/1.") == 1
+    assert answer.endswith((SITE / "style.css").read_bytes())
 
 
 def test_links_lead_somewhere(server: Server) -> None:

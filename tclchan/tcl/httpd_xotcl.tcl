@@ -66,6 +66,16 @@ namespace eval ::tclchan::httpd::xotcl {
         next
     }
 
+    # The server takes a part of a line, when the rest is yet to come, for the empty line at the end
+    # of the header, and answers.
+    Worker instproc header {} {
+        if {[my connection hasLine]} {
+            next
+        } elseif {[my connection eof]} {
+            my destroy
+        }
+    }
+
     # The server gathers the whole body of a request before it looks at what is asked for.
     Httpd::Wrk set codes(413) "Content Too Large"
 
@@ -175,6 +185,33 @@ namespace eval ::tclchan::httpd::xotcl {
 
     # The server's trace of HEAD requests goes to stdout.
     Worker instproc showMsg args {}
+
+    # Whether a line has come as a whole; the next gets gives it. One without an end is an error:
+    # Tcl looks through all that there is of it whenever more comes.
+    Link instproc hasLine {} {
+        my instvar socket line
+        if {[catch {
+            set length [::gets $socket line]
+            if {$length < 0 && [chan pending input $socket] > 65536} { error "line too long" }
+        } message]} {
+            my set error $message
+            set length -1
+        }
+        if {$length < 0} { unset -nocomplain line }
+        return [expr {$length >= 0}]
+    }
+
+    Link instproc gets name {
+        upvar [self callinglevel] $name result
+        my instvar line
+        if {![info exists line] && ![my hasLine]} {
+            set result ""
+            return [expr {[my exists error] ? 0 : -1}]
+        }
+        set result $line
+        unset line
+        return [string length $result]
+    }
 
     Link instproc puts string {
         if {[catch {::puts [my socket] $string} message]} { my set error $message }
