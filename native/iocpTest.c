@@ -53,17 +53,16 @@ Alloc(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 static int
 Fault(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 {
-    static const char *const kinds[] = {"accept", "connect", "recv", "send", "file", "sendnow",
-	NULL};
+    static const char *const kinds[] = {"accept", "connect", "recv", "send", "file", "write",
+	"sendnow", NULL};
     static const struct {
 	const char *name;
 	int result;
     } errors[] = {
 	{"busy", IOCP_FAULT_BUSY}, {"EAGAIN", -EAGAIN}, {"ECONNABORTED", -ECONNABORTED},
 	{"ECONNRESET", -ECONNRESET}, {"EINTR", -EINTR}, {"EINVAL", -EINVAL}, {"EIO", -EIO},
-	{"EMFILE", -EMFILE}, {"ENFILE", -ENFILE},
-	{"ENOBUFS", -ENOBUFS}, {"ENOMEM", -ENOMEM}, {"EPIPE", -EPIPE}, {"ETIMEDOUT", -ETIMEDOUT},
-	{NULL, 0}
+	{"EMFILE", -EMFILE}, {"ENFILE", -ENFILE}, {"ENOBUFS", -ENOBUFS}, {"ENOMEM", -ENOMEM},
+	{"ENOSPC", -ENOSPC}, {"EPIPE", -EPIPE}, {"ETIMEDOUT", -ETIMEDOUT}, {NULL, 0}
     };
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));

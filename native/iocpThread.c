@@ -461,6 +461,7 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
 	}
 	break;
     case IOCP_OP_SEND_FILE:
+    case IOCP_OP_WRITE_FILE:
 	IocpCopyDone(chanPtr, compPtr);
 	break;
     }

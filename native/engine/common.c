@@ -59,7 +59,7 @@ IocpPoolFree(IocpPool *poolPtr)
 
 /*
  * IocpFillVecs --
- *	Describe an op's buffers: the room in them for a receive, the bytes in them for a send.
+ *	Describe an op's buffers: the room in them for a receive, the bytes in them otherwise.
  * Results:
  *	How many vectors were filled.
  */
@@ -69,9 +69,12 @@ IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr)
     const IocpBuf *bufPtr = opPtr->bufPtr;
     int count = opPtr->bufCount < max ? opPtr->bufCount : max;
 
-    for (int i = 0; i < count; i++, bufPtr = bufPtr->nextPtr) {
+    for (int i = 0; i < count; i++) {
+	if (i > 0) {
+	    bufPtr = bufPtr->nextPtr;	/* Not that of the last one: see contract 2. */
+	}
 	vecs[i].iov_base = bufPtr->data + bufPtr->start;
-	vecs[i].iov_len = (opPtr->kind == IOCP_OP_SEND ? bufPtr->end : bufPtr->size)
+	vecs[i].iov_len = (opPtr->kind == IOCP_OP_RECV ? bufPtr->size : bufPtr->end)
 		- bufPtr->start;
     }
     return count;

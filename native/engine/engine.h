@@ -21,9 +21,9 @@
  *  7. Ops reach the kernel no later than the next reapProc, or a waitProc that blocks.
  *  8. A handle's descriptor is closed only after the last of its ops is reaped and it is detached.
  *  9. A pool buffer in a completion belongs to the driver until it calls releaseProc.
- * 10. A file is read off the thread that submits the op, since disks block; an op that waits for
- *     its peer holds no thread. The caller keeps the file open until the op is reaped. Of ops that
- *     send on a handle, IOCP_OP_SEND_FILE included, one is in flight at a time.
+ * 10. Files are read and written off the thread that submits the op, since disks block; an op that
+ *     waits for its peer holds no thread. The caller keeps the file open until the op is reaped. Of
+ *     ops that send on a handle, IOCP_OP_SEND_FILE included, one is in flight at a time.
  */
 
 #ifndef IOCP_ENGINE_H
@@ -68,8 +68,10 @@ typedef enum IocpOpKind {
     IOCP_OP_CONNECT,		/* To addrPtr. */
     IOCP_OP_RECV,		/* Into bufPtr's chain, or into a pool buffer where it is NULL. */
     IOCP_OP_SEND,		/* bufCount buffers from bufPtr on, in order; may be short. */
-    IOCP_OP_SEND_FILE		/* A part of a file, see IocpFileOp; may be short. 0: the file ends
+    IOCP_OP_SEND_FILE,		/* A part of a file, see IocpFileOp; may be short. 0: the file ends
 				 * before it. */
+    IOCP_OP_WRITE_FILE		/* bufCount buffers from bufPtr on, in order, to a file, see
+				 * IocpFileOp; may be short. The handle is left alone. */
 } IocpOpKind;
 
 #define IOCP_VECS_MAX 64		/* Buffers of one op. */
@@ -104,13 +106,15 @@ struct IocpOp {
 #define IOCP_FILE_MAX 1048576	/* Bytes of one op. */
 
 /*
- * The op of kind IOCP_OP_SEND_FILE. linkPtr and result are the engine's, or those of whoever sends
- * for it; cancelled may be set while that one sends.
+ * The op of kind IOCP_OP_SEND_FILE or IOCP_OP_WRITE_FILE. linkPtr and result are the engine's, or
+ * those of whoever does the work for it; cancelled may be set while that one works.
  */
 typedef struct IocpFileOp {
     IocpOp op;			/* Must be first. */
     /* Request, read by the engine: */
-    IocpFile file;
+    IocpFile file;		/* A regular one. It is written at its own position, which moves,
+				 * or at its end if it was opened to append. */
+    /* To be sent: */
     int64_t offset;		/* Of the first byte. The file's own position is left alone. */
     size_t count;		/* Bytes at most: 1 to IOCP_FILE_MAX. */
     /* Engine part: */
@@ -119,6 +123,13 @@ typedef struct IocpFileOp {
     int result;
     _Atomic int cancelled;
 } IocpFileOp;
+
+/* Whether an op is an IocpFileOp. */
+static inline int
+IocpOpIsFile(const IocpOp *opPtr)
+{
+    return opPtr->kind == IOCP_OP_SEND_FILE || opPtr->kind == IOCP_OP_WRITE_FILE;
+}
 
 #define IOCP_COMPF_MORE 1	/* The op stays in flight: more completions follow. */
 #define IOCP_COMPF_MORE_DATA 2	/* The socket is known to hold more to receive. */
@@ -209,7 +220,7 @@ extern const IocpEngineType iocpEpollEngine;
 extern const IocpEngineType iocpSimEngine;
 
 /* fault.c (tests only): what can be made to fail; an op's kind, or a send that is not an op. */
-#define IOCP_FAULT_SEND_NOW (IOCP_OP_SEND_FILE + 1)
+#define IOCP_FAULT_SEND_NOW (IOCP_OP_WRITE_FILE + 1)
 #define IOCP_FAULT_KINDS (IOCP_FAULT_SEND_NOW + 1)
 #define IOCP_FAULT_BUSY 1	/* The engine is busy, or the kernel takes nothing at once. */
 void IocpFaultOrder(IocpEngine *enginePtr, int kind, int result, int count, int skip);

@@ -13,13 +13,13 @@
  *	  submitted -> to try	EpollSubmit		to try -> parked	EpollPark
  *	  parked -> to try	EpollCollect, EpollCancel	to try -> reaped	EpollTry
  *
- *	An op that sends a file is given to other threads (filesend.c) when it is tried:
+ *	An op that sends or writes a file is given to other threads (filejobs.c) when it is tried:
  *
- *	  to try -> a job	EpollSendFile		a job -> to try		EpollTakeFiles
+ *	  to try -> a job	EpollFile		a job -> to try		EpollTakeFiles
  */
 
 #include "engine.h"
-#include "filesend.h"
+#include "filejobs.h"
 #include "pollset.h"
 #include <poll.h>
 #include <sys/epoll.h>
@@ -40,9 +40,9 @@
 #define EPOLL_OPF_CANCEL 1
 #define EPOLL_OPF_CONNECTING 2
 #define EPOLL_OPF_TO_TRY 4	/* On the engine's list. */
-#define EPOLL_OPF_JOB 8		/* A job sends a file, or has done so: see result. */
+#define EPOLL_OPF_JOB 8		/* A job has the file's op, or has done it: see result. */
 
-#define EPOLL_IN_JOB 1		/* Result of EpollSendFile. */
+#define EPOLL_IN_JOB 1		/* Result of EpollFile. */
 
 typedef struct EpollEngine {
     IocpEngine base;
@@ -165,7 +165,7 @@ static IocpSubmit
 EpollSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 {
     opPtr->engineFlags = 0;
-    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+    if (IocpOpIsFile(opPtr)) {
 	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 0, memory_order_relaxed);
     }
     EpollToTry((EpollEngine *)enginePtr, opPtr);
@@ -196,7 +196,7 @@ EpollCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     IocpOp **slotPtr = EpollIsRead(opPtr) ? &handlePtr->readOpPtr : &handlePtr->writeOpPtr;
 
     opPtr->engineFlags |= EPOLL_OPF_CANCEL;
-    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+    if (IocpOpIsFile(opPtr)) {
 	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 1, memory_order_relaxed);
     }
     if (*slotPtr == opPtr) {
@@ -343,7 +343,7 @@ EpollSend(EpollEngine *epollPtr, IocpOp *opPtr)
 
 /*
  * EpollOpenJobs --
- *	The engine sends its first file.
+ *	The engine has the op of a file for the first time.
  * Results:
  *	0 or -errno.
  */
@@ -362,13 +362,13 @@ EpollOpenJobs(EpollEngine *epollPtr)
 }
 
 /*
- * EpollSendFile --
- *	Have a part of a file sent; or tell how that went.
+ * EpollFile --
+ *	Have a part of a file sent or written; or tell how that went.
  * Results:
  *	EPOLL_IN_JOB: it is under way. -EAGAIN: park it. Otherwise *resultPtr is the op's.
  */
 static int
-EpollSendFile(EpollEngine *epollPtr, IocpOp *opPtr, int *resultPtr)
+EpollFile(EpollEngine *epollPtr, IocpOp *opPtr, int *resultPtr)
 {
     IocpHandle *handlePtr = opPtr->handlePtr;
     IocpFileOp *fileOpPtr = (IocpFileOp *)opPtr;
@@ -376,7 +376,7 @@ EpollSendFile(EpollEngine *epollPtr, IocpOp *opPtr, int *resultPtr)
 
     if (opPtr->engineFlags & EPOLL_OPF_JOB) {
 	opPtr->engineFlags &= ~(unsigned)EPOLL_OPF_JOB;
-	if (fileOpPtr->result != -EAGAIN) {
+	if (!IocpFileWaits(fileOpPtr)) {
 	    *resultPtr = fileOpPtr->result;
 	    return 0;
 	} else if (opPtr->engineFlags & EPOLL_OPF_CANCEL) {
@@ -395,7 +395,9 @@ EpollSendFile(EpollEngine *epollPtr, IocpOp *opPtr, int *resultPtr)
 	    return 0;
 	}
     }
-    handlePtr->flags &= ~(unsigned)EPOLL_HF_WRITE_EDGE;
+    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+	handlePtr->flags &= ~(unsigned)EPOLL_HF_WRITE_EDGE;
+    }
     opPtr->engineFlags |= EPOLL_OPF_JOB;
     IocpFileStart(&epollPtr->jobs, fileOpPtr);
     return EPOLL_IN_JOB;
@@ -422,13 +424,14 @@ EpollTakeFiles(EpollEngine *epollPtr)
  * EpollTry --
  *	Do what an op asks for, if its socket is ready.
  * Results:
- *	1: *compPtr tells the result. 0: the op is parked, or sends a file.
+ *	1: *compPtr tells the result. 0: the op is parked, or a job has it.
  */
 static int
 EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 {
     IocpHandle *handlePtr = opPtr->handlePtr;
-    unsigned notReady = EpollIsRead(opPtr) ? EPOLL_HF_NO_READ : EPOLL_HF_NO_WRITE;
+    unsigned notReady = opPtr->kind == IOCP_OP_WRITE_FILE ? 0
+	    : EpollIsRead(opPtr) ? EPOLL_HF_NO_READ : EPOLL_HF_NO_WRITE;
     int result;
 
     compPtr->opPtr = opPtr;
@@ -461,7 +464,8 @@ EpollTry(EpollEngine *epollPtr, IocpOp *opPtr, IocpCompletion *compPtr)
 	    result = EpollSend(epollPtr, opPtr);
 	    break;
 	case IOCP_OP_SEND_FILE:
-	    switch (EpollSendFile(epollPtr, opPtr, &result)) {
+	case IOCP_OP_WRITE_FILE:
+	    switch (EpollFile(epollPtr, opPtr, &result)) {
 	    case EPOLL_IN_JOB:
 		return 0;
 	    case -EAGAIN:

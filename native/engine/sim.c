@@ -107,6 +107,8 @@ SimFault(SimEngine *simPtr, const IocpOp *opPtr)
     case IOCP_OP_SEND:
     case IOCP_OP_SEND_FILE:
 	return SimChance(simPtr, 20) ? -EINTR : SimChance(simPtr, 100) ? -ENOBUFS : 0;
+    case IOCP_OP_WRITE_FILE:
+	return SimChance(simPtr, 20) ? -EINTR : 0;
     case IOCP_OP_RECV:
 	return SimChance(simPtr, 20) ? -EINTR
 		: opPtr->bufPtr == NULL && SimChance(simPtr, 10) ? -ENOBUFS

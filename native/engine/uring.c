@@ -20,12 +20,12 @@
  *	accept from one socket the kernel wakes one of them for each connection, and that one may be
  *	busy for long. So for those a poll, of which all are woken, comes before a plain accept.
  *
- *	Files are sent by threads (filesend.c). A read of their pipe, in the ring while jobs are
- *	out, ends every kind of wait; a poll waits for room in a socket.
+ *	Files are sent and written by threads (filejobs.c). A read of their pipe, in the ring while
+ *	jobs are out, ends every kind of wait; a poll waits for room in a socket.
  */
 
 #include "engine.h"
-#include "filesend.h"
+#include "filejobs.h"
 #include <liburing.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -433,7 +433,7 @@ UringTakeFiles(UringEngine *uringPtr)
     for (IocpFileOp *fileOpPtr = IocpFileTake(&uringPtr->jobs); fileOpPtr != NULL;
 	    fileOpPtr = nextPtr) {
 	nextPtr = fileOpPtr->linkPtr;
-	if (fileOpPtr->result != -EAGAIN || !UringPollFile(uringPtr, fileOpPtr)) {
+	if (!IocpFileWaits(fileOpPtr) || !UringPollFile(uringPtr, fileOpPtr)) {
 	    UringFileComplete(uringPtr, fileOpPtr, fileOpPtr->result);
 	} else if (fileOpPtr->cancelled) {
 	    uringPtr->base.typePtr->cancelProc(&uringPtr->base, &fileOpPtr->op);
@@ -450,7 +450,7 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     struct io_uring_sqe *sqePtr;
     struct iovec vec;
 
-    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+    if (IocpOpIsFile(opPtr)) {
 	return UringSubmitFile(uringPtr, (IocpFileOp *)opPtr);
     }
     if (opPtr->bufPtr != NULL && opPtr->bufCount > 1) {
@@ -499,6 +499,7 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 	}
 	break;
     case IOCP_OP_SEND_FILE:
+    case IOCP_OP_WRITE_FILE:
 	break;			/* Not here. */
     }
     io_uring_sqe_set_data(sqePtr, opPtr);
@@ -533,7 +534,7 @@ UringCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     if (opPtr->engineFlags & URING_OPF_ACCEPT) {
 	return;
     }
-    if (opPtr->kind == IOCP_OP_SEND_FILE) {
+    if (IocpOpIsFile(opPtr)) {
 	atomic_store_explicit(&((IocpFileOp *)opPtr)->cancelled, 1, memory_order_relaxed);
 	if (!(opPtr->engineFlags & URING_OPF_POLL)) {
 	    return;

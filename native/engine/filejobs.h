@@ -1,19 +1,21 @@
 /*
- * filesend.h --
- *	IOCP_OP_SEND_FILE on Linux: sendfile(2) in threads of their own, since disks block. What the
- *	engines add is waiting: until a job is done, and until a socket has room again.
+ * filejobs.h --
+ *	IOCP_OP_SEND_FILE and IOCP_OP_WRITE_FILE on Linux: sendfile(2) and writev(2) in threads of
+ *	their own, since disks block. What the engines add is waiting: until a job is done, and
+ *	until a socket has room again.
  *
- * A job is one attempt to send, which the socket never blocks. The op that it works for is
+ * A job is one attempt to send, which the socket never blocks, or one write. The op that it works
+ * for is
  *
  *	the engine's -> a worker's	IocpFileStart
  *	a worker's -> done		Worker
  *	done -> the engine's		IocpFileTake
  *
- * and the engine then completes it, or waits for room (-EAGAIN) and starts another job.
+ * and the engine then completes it, or waits for room (IocpFileWaits) and starts another job.
  */
 
-#ifndef IOCP_FILESEND_H
-#define IOCP_FILESEND_H
+#ifndef IOCP_FILEJOBS_H
+#define IOCP_FILEJOBS_H
 
 #include "engine.h"
 
@@ -28,7 +30,7 @@ typedef struct IocpFileJobs {
     int fd;			/* A pipe: readable when jobs are done. -1: none was started. */
     int writeFd;		/* Its other end. */
     int outCount;		/* Jobs that are not taken back yet. */
-    IocpFileOp *donePtr;	/* Under the mutex of filesend.c. */
+    IocpFileOp *donePtr;	/* Under the mutex of filejobs.c. */
 } IocpFileJobs;
 
 int IocpFileJobsOpen(IocpFileJobs *jobsPtr);
@@ -41,4 +43,12 @@ IocpFileOp *IocpFileTake(IocpFileJobs *jobsPtr);
 				/* Those that are done, linked through linkPtr. The caller has read
 				 * what was in the pipe before. */
 
-#endif /* IOCP_FILESEND_H */
+
+/* Whether a job that is done has found no room in its socket. */
+static inline int
+IocpFileWaits(const IocpFileOp *fileOpPtr)
+{
+    return fileOpPtr->op.kind == IOCP_OP_SEND_FILE && fileOpPtr->result == -EAGAIN;
+}
+
+#endif /* IOCP_FILEJOBS_H */

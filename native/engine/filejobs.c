@@ -1,14 +1,15 @@
 /*
- * filesend.c --
- *	The threads that send files. At most WORKERS_MAX run in the process, shared by all engines;
- *	each ends when nothing has been left to do for a while. A job is short (IOCP_FILE_MAX bytes,
- *	and it never waits for a peer), so no number of slow readers holds a worker.
+ * filejobs.c --
+ *	The threads that send files and write them. At most WORKERS_MAX run in the process, shared
+ *	by all engines; each ends when nothing has been left to do for a while. A job is short
+ *	(IOCP_FILE_MAX bytes, or the buffers of one op, and it never waits for a peer), so no number
+ *	of slow readers holds a worker.
  *
  *	sendfile has no flag for a single call as send has, so the socket is non-blocking while a
  *	worker has it, and only then: a child that is given the descriptor shares the setting.
  */
 
-#include "filesend.h"
+#include "filejobs.h"
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 
@@ -97,11 +98,35 @@ Send(const IocpFileOp *fileOpPtr)
     return (int)sent;
 }
 
+/*
+ * Write --
+ *	Write the buffers of an op to a file.
+ * Results:
+ *	A count or -errno.
+ */
+static int
+Write(const IocpFileOp *fileOpPtr)
+{
+    struct iovec vecs[IOCP_VECS_MAX];
+    int count = IocpFillVecs(vecs, IOCP_VECS_MAX, &fileOpPtr->op);
+    ssize_t result;
+
+    if (atomic_load_explicit(&fileOpPtr->cancelled, memory_order_relaxed)) {
+	return -ECANCELED;
+    }
+    result = writev(fileOpPtr->file, vecs, count);
+    return result < 0 ? -errno : (int)result;
+}
+
 static void
 Run(IocpFileOp *fileOpPtr)
 {
     int fd = fileOpPtr->op.handlePtr->fd, on = 1, off = 0;
 
+    if (fileOpPtr->op.kind == IOCP_OP_WRITE_FILE) {
+	fileOpPtr->result = Write(fileOpPtr);
+	return;
+    }
     ioctl(fd, FIONBIO, &on);
     fileOpPtr->result = Send(fileOpPtr);
     ioctl(fd, FIONBIO, &off);
