@@ -151,9 +151,11 @@ def download(run: Run, contender: Contender | Mark, buffer_size: int, copy: str)
 
 
 def upload(run: Run, contender: Contender | Mark, buffer_size: int, copy: str) -> Work:
-    """As many bytes as the large file has, from one client."""
+    """As many bytes as the large file has, from one client into a file."""
+    path = run.work / "upload"
     copy = _copy_command(tcl(contender), copy)
-    with tcl(contender).serve("upload.tcl", copy=copy, bufferSize=buffer_size) as server:
+    serving = tcl(contender).serve("upload.tcl", path=path, copy=copy, bufferSize=buffer_size)
+    with serving as server:
         return load.upload(server, run.file_bytes, run.seconds)
 
 
