@@ -29,14 +29,12 @@ namespace eval tt {
     if {[info exists ::env(TCLCHAN_PYTHON)]} {
         set python $::env(TCLCHAN_PYTHON)
     }
-    # AddressSanitizer keeps freed memory, so how much there is says nothing.
+    # Sanitizers keep freed memory, or have much of their own, so how much there is says nothing.
     variable sanitized [expr {
-        [info exists ::env(LD_PRELOAD)] && [string match *asan* $::env(LD_PRELOAD)]
+        [info exists ::env(LD_PRELOAD)] && [string match {*[at]san*} $::env(LD_PRELOAD)]
     }]
-    # How many times as long everything may take: sanitizers slow it down, side by side even more.
-    variable slow [expr {
-        [info exists ::env(LD_PRELOAD)] && [string match {*[at]san*} $::env(LD_PRELOAD)] ? 6 : 1
-    }]
+    # How many times as long everything may take: they slow it down, side by side even more.
+    variable slow [expr {$sanitized ? 6 : 1}]
 }
 {*}$tt::loader
 
