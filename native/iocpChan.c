@@ -167,8 +167,8 @@ IocpChanReady(const IocpChan *chanPtr)
     case IOCP_LISTENING:
 	return chanPtr->listenerPtr->firstPtr != NULL ? TCL_READABLE : 0;
     case IOCP_OPEN:
-	if (chanPtr->recvFirstPtr != NULL || (chanPtr->flags & IOCP_CHANF_EOF)
-		|| chanPtr->recvError != 0) {
+	if (chanPtr->sourcePtr == NULL && (chanPtr->recvFirstPtr != NULL
+		|| (chanPtr->flags & IOCP_CHANF_EOF) || chanPtr->recvError != 0)) {
 	    mask |= TCL_READABLE;
 	}
 	if (chanPtr->sendCount < chanPtr->settings.sendCap || chanPtr->sendError != 0
@@ -260,7 +260,7 @@ IocpChanForget(IocpChan *chanPtr)
 {
     chanPtr->inFlight = 0;
     chanPtr->timedIndex = 0;
-    IocpCopyForget(chanPtr);
+    IocpMoveForget(chanPtr);
     chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
     chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
     chanPtr->sendCount = 0;
@@ -280,7 +280,7 @@ CancelAll(IocpChan *chanPtr)
 {
     IocpOpCancel(chanPtr, &chanPtr->recvOp);
     IocpOpCancel(chanPtr, &chanPtr->sendOp);
-    IocpCopyCancel(chanPtr);
+    IocpMoveCancel(chanPtr);
     if (chanPtr->connectPtr != NULL) {
 	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
     }
@@ -395,6 +395,10 @@ InputProc(void *instanceData, char *buf, int toRead, int *errorCodePtr)
 	return -1;
     }
     if (chanPtr->state != IOCP_OPEN && IocpConnectWait(chanPtr, errorCodePtr) < 0) {
+	return -1;
+    }
+    if (chanPtr->sourcePtr != NULL) {
+	*errorCodePtr = EAGAIN;	/* What arrives is the copy's. */
 	return -1;
     }
     return IocpRecvRead(chanPtr, buf, toRead, errorCodePtr);
@@ -640,6 +644,7 @@ CloseProc(void *instanceData, Tcl_Interp *interp, int flags)
      */
 
     if ((flags & TCL_CLOSE_READ) && !(chanPtr->flags & IOCP_CHANF_TCL_CLOSING)) {
+	IocpMoveReadEnds(chanPtr);
 	IocpRecvDiscard(chanPtr);
 	chanPtr->flags |= IOCP_CHANF_EOF;
 	if (chanPtr->state == IOCP_OPEN && shutdown(chanPtr->handle.fd, SHUT_RD) < 0) {

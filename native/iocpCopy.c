@@ -1,58 +1,28 @@
 /*
  * iocpCopy.c --
- *	iocp::copy: fcopy, but that of a large file to a connection the kernel copies most, straight
- *	from its cache (IOCP_OP_SEND_FILE).
+ *	iocp::copy: fcopy, but most of what goes from a connection or to one never reaches Tcl
+ *	(iocpMove.c).
  *
  *	The beginning and the end are fcopy's own. Arguments that are wrong, channels that are no
  *	such pair or translate, small files: all that goes to fcopy as it is. And what is left when
- *	the kernel comes to an end (at the end of the file, at an error, before a remainder that is
- *	not worth an op) fcopy copies too: so it is fcopy that finds the end of the file or words
- *	the error, and that leaves the channels as fcopy does.
+ *	the copying comes to an end (at the end of the data, at an error, before a remainder that is
+ *	not worth an op) fcopy copies too: so it is fcopy that finds the end or words the error, and
+ *	that leaves the channels as fcopy does.
  *
- *	While the kernel copies in the background, the channels are busy since fcopies with guards
+ *	While it goes on in the background, the channels are busy since fcopies with guards
  *	(iocpGuard.c) are under way on them.
- *
- *	A copy, and the procedure that makes each move:
- *
- *	  WAITING -> SENDING	IocpCopyStart: all that was written before is in the kernel
- *	  SENDING -> WAITING	IocpCopyDone
- *	  WAITING -> ENDED	IocpCopyStart: what is left is fcopy's
- *	  ENDED -> gone		IocpCopyServe, CopyNow
- *	  any -> gone		Stop: a script has closed one of the channels, or the like
  */
 
 #include "iocpInt.h"
-
-#define MIN_SIZE 65536		/* Less is not worth an op. */
 
 /* What encodes nothing, as fconfigure has it. */
 #define BINARY (TCL_MAJOR_VERSION > 8 ? "iso8859-1" : "binary")
 #define NO_EOFCHAR (TCL_MAJOR_VERSION > 8 ? "" : "{}")
 
-/*
- * One copy.
- *
- * Lifetime: from the command until fcopy takes over, or until it is stopped; while its op is in
- * flight it outlives that (IocpChan.filePtr), and IocpCopyDone frees it.
- */
-struct IocpCopy {
-    IocpFileOp fileOp;		/* Must be first. fileOp.file is our own descriptor of the file. */
-    enum { WAITING, SENDING, ENDED } state;
-    IocpChan *chanPtr;		/* The connection; holds it in IocpChan.copyPtr. */
-    Tcl_Channel in;
-    Tcl_Interp *interp;		/* Its deletion stops the copy. */
-    Tcl_CmdInfo fcopy;
-    Tcl_Obj *commandPtr;	/* NULL: in the foreground, without guards. */
-    IocpGuard *inGuardPtr, *outGuardPtr;
-    int64_t start;		/* In the file. */
-    int64_t copied;
-    int64_t size;		/* -1: to the end of the file. */
-};
-
 /* What a script asks for, if it is something for the kernel. */
 typedef struct Request {
     Tcl_Channel in, out;
-    IocpChan *chanPtr;
+    IocpChan *fromPtr, *toPtr;	/* NULL: it is the file. */
     IocpFile file;
     int64_t start, size;
     Tcl_Obj *commandPtr;
@@ -113,56 +83,99 @@ ParseOptions(int objc, Tcl_Obj *const objv[], Request *requestPtr)
 }
 
 /*
+ * Connection --
+ *	The driver's connection that a channel is, or NULL.
+ */
+static IocpChan *
+Connection(Tcl_Channel channel)
+{
+    return Tcl_GetChannelType(channel) == &iocpChannelType ? Tcl_GetChannelInstanceData(channel)
+	    : NULL;
+}
+
+/*
+ * GetFile --
+ *	The file that a channel is, if that is what it is.
+ */
+static int
+GetFile(Tcl_Channel channel, int direction, IocpFile *filePtr)
+{
+    void *handle;
+
+    if (strcmp(Tcl_ChannelName(Tcl_GetChannelType(channel)), "file") != 0
+	    || Tcl_GetChannelHandle(channel, direction, &handle) != TCL_OK) {
+	return 0;
+    }
+    *filePtr = (IocpFile)(intptr_t)handle;
+    return IocpFileSize(*filePtr) >= 0;
+}
+
+/*
  * IsForKernel --
- *	Whether the command's words ask for something that the kernel can do. What is wrong with
- *	them, fcopy says.
+ *	Whether the command's words ask for something that need not go through Tcl. What is wrong
+ *	with them, fcopy says.
  */
 static int
 IsForKernel(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *requestPtr)
 {
-    IocpChan *chanPtr;
-    void *handle;
+    IocpChan *fromPtr, *toPtr;
+    IocpThread *threadPtr;
+    Tcl_Channel in, out;
     int inMode, outMode;
 
-    *requestPtr = (Request){.size = -1};
+    *requestPtr = (Request){.file = IOCP_NO_FILE, .size = -1};
     if ((objc != 3 && objc != 5 && objc != 7) || !ParseOptions(objc, objv, requestPtr)
-	    || (requestPtr->size >= 0 && requestPtr->size < MIN_SIZE)) {
+	    || (requestPtr->size >= 0 && requestPtr->size < IOCP_COPY_MIN)) {
 	return 0;
     }
-    requestPtr->in = Tcl_GetChannel(interp, Tcl_GetString(objv[1]), &inMode);
-    if (requestPtr->in == NULL) {
+    requestPtr->in = in = Tcl_GetChannel(interp, Tcl_GetString(objv[1]), &inMode);
+    if (in == NULL) {
 	return 0;
     }
-    requestPtr->out = Tcl_GetChannel(interp, Tcl_GetString(objv[2]), &outMode);
-    if (requestPtr->out == NULL || !(inMode & TCL_READABLE) || !(outMode & TCL_WRITABLE)
-	    || Tcl_GetChannelType(requestPtr->out) != &iocpChannelType
-	    || strcmp(Tcl_ChannelName(Tcl_GetChannelType(requestPtr->in)), "file") != 0
-	    || Tcl_GetChannelHandle(requestPtr->in, TCL_READABLE, &handle) != TCL_OK) {
+    requestPtr->out = out = Tcl_GetChannel(interp, Tcl_GetString(objv[2]), &outMode);
+    if (out == NULL || in == out || !(inMode & TCL_READABLE) || !(outMode & TCL_WRITABLE)) {
 	return 0;
     }
-    requestPtr->file = (IocpFile)(intptr_t)handle;
-    requestPtr->chanPtr = chanPtr = Tcl_GetChannelInstanceData(requestPtr->out);
-    IocpThreadSettle(chanPtr->threadPtr);
-    if (chanPtr->state != IOCP_OPEN || chanPtr->sendError != 0 || chanPtr->copyPtr != NULL
-	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
-	    || chanPtr->threadPtr->enginePtr == &iocpNoEngine
-	    || IocpThreadEnds(chanPtr->threadPtr)) {
+    requestPtr->fromPtr = fromPtr = Connection(in);
+    requestPtr->toPtr = toPtr = Connection(out);
+    if ((fromPtr == NULL && toPtr == NULL)
+	    || (fromPtr == NULL && !GetFile(in, TCL_READABLE, &requestPtr->file))
+	    || (toPtr == NULL && !GetFile(out, TCL_WRITABLE, &requestPtr->file))) {
+	return 0;
+    }
+    threadPtr = (toPtr != NULL ? toPtr : fromPtr)->threadPtr;
+    IocpThreadSettle(threadPtr);
+    if (threadPtr->enginePtr == &iocpNoEngine || IocpThreadEnds(threadPtr)) {
+	return 0;
+    }
+    if (toPtr != NULL && (toPtr->state != IOCP_OPEN || toPtr->sendError != 0
+	    || toPtr->copyPtr != NULL
+	    || (toPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE)))) {
+	return 0;
+    }
+    if (fromPtr != NULL && (fromPtr->state != IOCP_OPEN || fromPtr->sourcePtr != NULL)) {
 	return 0;
     }
 
     /*
-     * A channel that was at its end stays there for fcopy, even if the file has grown. One that is
-     * busy does not tell its position.
+     * A channel that was at its end stays there for fcopy, even if the file has grown.
      */
 
-    if (!IsPlain(requestPtr->out, TCL_WRITABLE) || !IsPlain(requestPtr->in, TCL_READABLE)
-	    || !HasOption(requestPtr->in, TCL_READABLE, "-eofchar", NO_EOFCHAR)
-	    || Tcl_Eof(requestPtr->in) || Tcl_OutputBuffered(requestPtr->in) > 0) {
+    if (!IsPlain(out, TCL_WRITABLE) || !IsPlain(in, TCL_READABLE)
+	    || !HasOption(in, TCL_READABLE, "-eofchar", NO_EOFCHAR) || Tcl_Eof(in)) {
 	return 0;
     }
-    requestPtr->start = Tcl_Tell(requestPtr->in);
+    if (fromPtr != NULL) {
+	return 1;
+    }
+
+    /*
+     * One that is busy does not tell its position.
+     */
+
+    requestPtr->start = Tcl_OutputBuffered(in) > 0 ? -1 : Tcl_Tell(in);
     return requestPtr->start >= 0
-	    && IocpFileSize(requestPtr->file) - requestPtr->start >= MIN_SIZE;
+	    && IocpFileSize(requestPtr->file) - requestPtr->start >= IOCP_COPY_MIN;
 }
 
 /*
@@ -277,16 +290,9 @@ IocpCopiedObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
     return TCL_OK;
 }
 
-static void
-Free(IocpCopy *copyPtr)
-{
-    IocpFileClose(copyPtr->fileOp.file);
-    IocpFree(copyPtr->chanPtr->threadPtr, copyPtr, sizeof(IocpCopy));
-}
-
 /*
  * Release --
- *	The channels belong to scripts again: the file is where the copying has got to.
+ *	The channels belong to scripts again: a file that is read is where the copying has got to.
  */
 static void
 Release(IocpCopy *copyPtr, int fileIsFree)
@@ -298,21 +304,24 @@ Release(IocpCopy *copyPtr, int fileIsFree)
 	IocpGuardRelease(copyPtr->outGuardPtr);
     }
     copyPtr->inGuardPtr = copyPtr->outGuardPtr = NULL;
-    if (fileIsFree) {
+    if (copyPtr->fromPtr == NULL && fileIsFree) {
 	Tcl_Seek(copyPtr->in, copyPtr->start + copyPtr->copied, SEEK_SET);
     }
-    copyPtr->chanPtr->copyPtr = NULL;
+    IocpMoveDetach(copyPtr);
 }
 
 /*
  * Stop --
  *	There will be no callback, as there is none of an fcopy whose channel is closed. fileIsFree
- *	is 0 if it is the file's fcopy that Tcl is ending right now.
+ *	is 0 if it is the fcopy of the file that is read that Tcl is ending right now.
  */
 static void
 Stop(IocpCopy *copyPtr, int fileIsFree)
 {
     IocpThreadSettle(copyPtr->chanPtr->threadPtr);
+    if (copyPtr->fromPtr != NULL) {
+	IocpMoveSettle(copyPtr);
+    }
     Release(copyPtr, fileIsFree);
     if (copyPtr->commandPtr != NULL) {
 	Tcl_DecrRefCount(copyPtr->commandPtr);
@@ -320,7 +329,7 @@ Stop(IocpCopy *copyPtr, int fileIsFree)
     if (copyPtr->fileOp.op.inFlight) {
 	IocpOpCancel(copyPtr->chanPtr, &copyPtr->fileOp.op);
     } else {
-	Free(copyPtr);
+	IocpMoveFree(copyPtr);
     }
 }
 
@@ -346,18 +355,15 @@ IocpCopyStop(IocpChan *chanPtr)
     if (chanPtr->copyPtr != NULL) {
 	Stop(chanPtr->copyPtr, 1);
     }
+    if (chanPtr->sourcePtr != NULL) {
+	Stop(chanPtr->sourcePtr, 1);
+    }
 }
 
-/*
- * IocpCopyCancel --
- *	Let the op in flight, if there is one, end soon.
- */
-void
-IocpCopyCancel(IocpChan *chanPtr)
+static int
+IsOf(const IocpCopy *copyPtr, const Tcl_Interp *interp)
 {
-    if (chanPtr->filePtr != NULL) {
-	IocpOpCancel(chanPtr, &chanPtr->filePtr->fileOp.op);
-    }
+    return copyPtr != NULL && (interp == NULL || copyPtr->interp == interp);
 }
 
 /*
@@ -367,204 +373,19 @@ IocpCopyCancel(IocpChan *chanPtr)
 void
 IocpCopyStopAll(IocpThread *threadPtr, Tcl_Interp *interp)
 {
-    for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
-	if (chanPtr->copyPtr != NULL && (interp == NULL || chanPtr->copyPtr->interp == interp)) {
-	    Stop(chanPtr->copyPtr, 1);
+    IocpChan *chanPtr = threadPtr->chansPtr;
+
+    while (chanPtr != NULL) {
+	IocpCopy *copyPtr = IsOf(chanPtr->copyPtr, interp) ? chanPtr->copyPtr
+		: IsOf(chanPtr->sourcePtr, interp) ? chanPtr->sourcePtr : NULL;
+
+	if (copyPtr != NULL) {
+	    Stop(copyPtr, 1);
+	    chanPtr = threadPtr->chansPtr;	/* Closed ones may be gone meanwhile. */
+	} else {
+	    chanPtr = chanPtr->nextPtr;
 	}
     }
-}
-
-/*
- * IocpCopyForget --
- *	In a forked child: the op in flight is the parent's.
- */
-void
-IocpCopyForget(IocpChan *chanPtr)
-{
-    if (chanPtr->filePtr != NULL) {
-	chanPtr->filePtr->fileOp.op.inFlight = 0;
-	chanPtr->filePtr = NULL;
-    }
-    if (chanPtr->copyPtr != NULL) {
-	chanPtr->copyPtr->state = WAITING;
-    }
-}
-
-/*
- * NextCount --
- *	How much the kernel is to copy next. The file may have grown or shrunk meanwhile.
- * Results:
- *	0: what is left is fcopy's.
- */
-static size_t
-NextCount(const IocpCopy *copyPtr)
-{
-    int64_t left = IocpFileSize(copyPtr->fileOp.file) - copyPtr->start - copyPtr->copied;
-    int64_t wanted = copyPtr->size - copyPtr->copied;
-
-    /*
-     * fcopy does not look for the end of the file behind the last byte that is asked for. Given
-     * that byte, it does not here either; given nothing at all, it would.
-     */
-
-    if (copyPtr->size >= 0 && left >= wanted) {
-	left = left == wanted ? wanted - 1 : wanted;
-    }
-    return left < MIN_SIZE ? 0 : left < IOCP_FILE_MAX ? (size_t)left : IOCP_FILE_MAX;
-}
-
-static void
-End(IocpCopy *copyPtr)
-{
-    copyPtr->state = ENDED;
-    if (copyPtr->commandPtr != NULL) {
-	IocpEventPost(copyPtr->chanPtr);
-    } else {
-	IocpEventDirty(copyPtr->chanPtr);	/* CopyNow is not to wait for anything. */
-    }
-}
-
-/*
- * IocpCopyStart --
- *	Go on, when what was written before is in the kernel.
- */
-void
-IocpCopyStart(IocpChan *chanPtr)
-{
-    IocpCopy *copyPtr = chanPtr->copyPtr;
-    IocpFileOp *fileOpPtr = &copyPtr->fileOp;
-
-    if (copyPtr->state != WAITING || chanPtr->filePtr != NULL || chanPtr->waits) {
-	return;
-    }
-    if (chanPtr->state != IOCP_OPEN || chanPtr->sendError != 0
-	    || (chanPtr->flags & IOCP_CHANF_SHUT_WRITE)) {
-	End(copyPtr);
-	return;
-    }
-    if (chanPtr->sendFirstPtr != NULL || Tcl_OutputBuffered(chanPtr->channel) > 0) {
-	return;
-    }
-    fileOpPtr->count = Tcl_GetTopChannel(chanPtr->channel) == chanPtr->channel
-	    ? NextCount(copyPtr) : 0;
-    if (fileOpPtr->count == 0) {
-	End(copyPtr);
-	return;
-    }
-    fileOpPtr->offset = copyPtr->start + copyPtr->copied;
-    if (IocpOpSubmit(chanPtr, &fileOpPtr->op)) {
-	chanPtr->filePtr = copyPtr;
-	copyPtr->state = SENDING;
-    }
-}
-
-/*
- * SocketFails --
- *	Whether an error is the connection's for sure, which fcopy is then to meet. Any other may be
- *	the file's, or mean that the kernel cannot send this file: fcopy is to try.
- */
-static int
-SocketFails(int error)
-{
-    switch (error) {
-    case EPIPE:
-    case ECONNRESET:
-    case ECONNABORTED:
-    case ETIMEDOUT:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-    case ENETDOWN:
-	return 1;
-    default:
-	return 0;
-    }
-}
-
-/*
- * IocpCopyDone --
- *	The kernel has copied a part. The copy it was for may have been stopped meanwhile.
- */
-void
-IocpCopyDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
-{
-    IocpCopy *copyPtr = (IocpCopy *)compPtr->opPtr;
-    IocpOp *opPtr = &copyPtr->fileOp.op;
-    int stopped = copyPtr != chanPtr->copyPtr;
-
-    chanPtr->filePtr = NULL;
-    copyPtr->state = WAITING;
-    opPtr->flags = 0;
-    if (compPtr->result > 0) {
-	IocpTimeoutSent(chanPtr);
-	IOCP_COUNT(chanPtr->threadPtr, bytesSent, compPtr->result);
-	IOCP_COUNT(chanPtr->threadPtr, bytesCopied, compPtr->result);
-	copyPtr->copied += compPtr->result;
-	if ((size_t)compPtr->result < copyPtr->fileOp.count) {
-	    opPtr->flags = IOCP_OPF_EXPECT_WAIT;
-	}
-    }
-    if (stopped) {
-	Free(copyPtr);
-    } else {
-	switch (compPtr->result < 0 ? -compPtr->result : 0) {
-	case 0:
-	    if (compPtr->result == 0) {
-		End(copyPtr);
-	    }
-	    break;
-	case EINTR:
-	case ECANCELED:
-	    break;
-	case EAGAIN:
-	case ENOBUFS:
-	case ENOMEM:
-	    IocpSendRetryLater(chanPtr);
-	    break;
-	default:
-	    if (SocketFails(-compPtr->result)) {
-		IocpChanError(chanPtr, -compPtr->result);
-		chanPtr->sendError = -compPtr->result;
-	    }
-	    End(copyPtr);
-	    break;
-	}
-    }
-    IocpEventDirty(chanPtr);	/* What comes next: the next part, or a write after a stop. */
-}
-
-/*
- * New --
- *	A copy, which waits to start.
- * Results:
- *	NULL if there is no descriptor or memory for it.
- */
-static IocpCopy *
-New(Tcl_Interp *interp, const Tcl_CmdInfo *infoPtr, const Request *requestPtr)
-{
-    IocpChan *chanPtr = requestPtr->chanPtr;
-    IocpFile file = IocpFileDup(requestPtr->file);
-    IocpCopy *copyPtr;
-
-    if (file == IOCP_NO_FILE) {
-	return NULL;
-    }
-    copyPtr = IocpAlloc(chanPtr->threadPtr, sizeof(IocpCopy));
-    if (copyPtr == NULL) {
-	IocpFileClose(file);
-	return NULL;
-    }
-    copyPtr->fileOp.op = (IocpOp){
-	.kind = IOCP_OP_SEND_FILE, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
-    };
-    copyPtr->fileOp.file = file;
-    copyPtr->state = WAITING;
-    copyPtr->chanPtr = chanPtr;
-    copyPtr->in = requestPtr->in;
-    copyPtr->interp = interp;
-    copyPtr->fcopy = *infoPtr;
-    copyPtr->start = requestPtr->start;
-    copyPtr->size = requestPtr->size;
-    return copyPtr;
 }
 
 /*
@@ -575,141 +396,203 @@ static int
 CopyRest(IocpCopy *copyPtr)
 {
     Tcl_Interp *interp = copyPtr->interp;
-    Tcl_Channel in = copyPtr->in, out = copyPtr->chanPtr->channel;
+    Tcl_Channel in = copyPtr->in, out = copyPtr->out;
     Tcl_CmdInfo info = copyPtr->fcopy;
     Tcl_Obj *commandPtr = copyPtr->commandPtr;
     int64_t copied = copyPtr->copied;
     int64_t rest = copyPtr->size < 0 ? -1 : copyPtr->size - copied;
-    int shut = (copyPtr->chanPtr->flags & IOCP_CHANF_SHUT_WRITE) != 0;
+    int shut = copyPtr->toPtr != NULL && (copyPtr->toPtr->flags & IOCP_CHANF_SHUT_WRITE);
     Tcl_WideInt bytes;
     int result;
 
     Release(copyPtr, 1);
-    Free(copyPtr);
-    if (commandPtr != NULL && shut) {
-	/*
-	 * fcopy takes no channel that is not for writing any more, but goes on with one.
-	 */
+    IocpMoveFree(copyPtr);
+    if (commandPtr == NULL) {
+	result = Fcopy(interp, &info, in, out, rest, NULL);
+	if (result == TCL_OK
+		&& Tcl_GetWideIntFromObj(interp, Tcl_GetObjResult(interp), &bytes) == TCL_OK) {
+	    Tcl_SetObjResult(interp, Tcl_NewWideIntObj(copied + bytes));
+	}
+	return result;
+    }
 
+    /*
+     * fcopy takes no channel one side of which is closed, but goes on with one.
+     */
+
+    if (shut) {
 	Tcl_SetErrno(EPIPE);
 	Call(interp, commandPtr, copied, Tcl_ObjPrintf("error writing \"%s\": %s",
 		Tcl_GetChannelName(out), Tcl_PosixError(interp)));
-	Tcl_DecrRefCount(commandPtr);
-	return TCL_OK;
+    } else if (!(Tcl_GetChannelMode(in) & TCL_READABLE)) {
+	Call(interp, commandPtr, copied, NULL);
+    } else if (Fcopy(interp, &info, in, out, rest, Callback(copied, commandPtr)) != TCL_OK) {
+	Call(interp, commandPtr, copied, Tcl_GetObjResult(interp));
     }
-    if (commandPtr != NULL) {
-	result = Fcopy(interp, &info, in, out, rest, Callback(copied, commandPtr));
-	if (result != TCL_OK) {
-	    Call(interp, commandPtr, copied, Tcl_GetObjResult(interp));
-	}
-	Tcl_DecrRefCount(commandPtr);
-	return TCL_OK;
-    }
-    result = Fcopy(interp, &info, in, out, rest, NULL);
-    if (result == TCL_OK
-	    && Tcl_GetWideIntFromObj(interp, Tcl_GetObjResult(interp), &bytes) == TCL_OK) {
-	Tcl_SetObjResult(interp, Tcl_NewWideIntObj(copied + bytes));
-    }
-    return result;
+    Tcl_DecrRefCount(commandPtr);
+    return TCL_OK;
+}
+
+static int
+IsDone(const IocpCopy *copyPtr)
+{
+    return copyPtr != NULL && copyPtr->state == IOCP_COPY_ENDED && copyPtr->commandPtr != NULL;
 }
 
 /*
  * IocpCopyServe --
- *	From the event loop: if the kernel is done, the rest is fcopy's. May run a script.
+ *	From the event loop: what a copy of the channel has left is fcopy's. May run a script, so
+ *	one at a time.
  */
 void
 IocpCopyServe(IocpChan *chanPtr)
 {
-    IocpCopy *copyPtr = chanPtr->copyPtr;
-
-    if (copyPtr->state == ENDED && copyPtr->commandPtr != NULL) {
-	CopyRest(copyPtr);
+    if (IsDone(chanPtr->copyPtr)) {
+	if (IsDone(chanPtr->sourcePtr)) {
+	    IocpEventPost(chanPtr);
+	}
+	CopyRest(chanPtr->copyPtr);
+    } else if (IsDone(chanPtr->sourcePtr)) {
+	CopyRest(chanPtr->sourcePtr);
     }
 }
 
 /*
- * CopyNow --
- *	Without -command: drive the engine until all is copied. What completes for other channels
- *	meanwhile is queued for the event loop, so no script runs.
+ * Drive --
+ *	Drive the engine until all is copied. What completes for other channels meanwhile is queued
+ *	for the event loop, so no script runs.
+ * Results:
+ *	TCL_ERROR if a signal came while there was nothing to read.
  */
 static int
-CopyNow(IocpCopy *copyPtr)
+Drive(IocpCopy *copyPtr)
 {
-    IocpChan *chanPtr = copyPtr->chanPtr;
-    IocpThread *threadPtr = chanPtr->threadPtr;
-    int result = Fcopy(copyPtr->interp, &copyPtr->fcopy, copyPtr->in, chanPtr->channel, 0, NULL);
+    IocpChan *fromPtr = copyPtr->fromPtr;
 
-    /*
-     * That one has flushed what was written before. It may have read a little, too.
-     */
+    while (copyPtr->state != IOCP_COPY_ENDED) {
+	if (IocpThreadWait(copyPtr->chanPtr->threadPtr, -1) == -EINTR && fromPtr != NULL
+		&& fromPtr->recvFirstPtr == NULL && copyPtr->state == IOCP_COPY_WAITING) {
+	    Tcl_SetErrno(EINTR);
+	    Tcl_SetObjResult(copyPtr->interp, Tcl_ObjPrintf("error reading \"%s\": %s",
+		    Tcl_GetChannelName(copyPtr->in), Tcl_PosixError(copyPtr->interp)));
+	    return TCL_ERROR;
+	}
+    }
+    return TCL_OK;
+}
 
+/*
+ * Occupy --
+ *	Make the channels busy for the copy, or only the one that is read (outGuardPtr NULL), once
+ *	what was written before is flushed. The command, if there is one, is called at once if that
+ *	fails, and may do anything: nothing of ours is in its way yet.
+ * Results:
+ *	As of fcopy. *copyPtrPtr is NULL if there is no memory, and all is as before.
+ */
+static int
+Occupy(Tcl_Interp *interp, const Tcl_CmdInfo *infoPtr, const Request *requestPtr,
+	IocpGuard *inGuardPtr, IocpGuard *outGuardPtr, IocpCopy **copyPtrPtr)
+{
+    Tcl_Obj *commandPtr = requestPtr->commandPtr;
+    IocpCopy *copyPtr;
+    int result;
+
+    *copyPtrPtr = NULL;
+    if (commandPtr != NULL) {
+	result = Fcopy(interp, infoPtr, IocpGuardChannel(outGuardPtr), requestPtr->out, -1,
+		Callback(0, commandPtr));
+    } else {
+	result = Fcopy(interp, infoPtr, IocpGuardChannel(inGuardPtr), requestPtr->out, 0, NULL);
+    }
     if (result != TCL_OK) {
-	Free(copyPtr);
 	return result;
     }
-    chanPtr->copyPtr = copyPtr;
-    IocpEventDirty(chanPtr);
-    while (copyPtr->state != ENDED) {
-	IocpThreadWait(threadPtr, -1);
+    copyPtr = IocpMoveNew(requestPtr->fromPtr, requestPtr->toPtr, requestPtr->file);
+    if (copyPtr == NULL) {
+	return TCL_OK;
     }
-    return CopyRest(copyPtr);
+    copyPtr->in = requestPtr->in;
+    copyPtr->out = requestPtr->out;
+    copyPtr->interp = interp;
+    copyPtr->fcopy = *infoPtr;
+    copyPtr->start = requestPtr->start;
+    copyPtr->size = requestPtr->size;
+    IocpMoveAttach(copyPtr);
+
+    /*
+     * fcopy finds nothing to read: of a connection, since all is the copy's from now on. Of a file
+     * it finds a byte that is read already, and leaves the file alone; going back to where the
+     * kernel has got to discards it.
+     */
+
+    if (requestPtr->fromPtr == NULL && Tcl_InputBuffered(requestPtr->in) == 0) {
+	Tcl_Ungets(requestPtr->in, "", 1, 0);
+    }
+    if (requestPtr->fromPtr == NULL || IocpRecvUnread(requestPtr->fromPtr)) {
+	result = Fcopy(interp, infoPtr, requestPtr->in, IocpGuardChannel(inGuardPtr), -1,
+		Tcl_NewObj());
+	if (result == TCL_OK) {
+	    *copyPtrPtr = copyPtr;
+	    return TCL_OK;
+	}
+    }
+    IocpMoveDetach(copyPtr);
+    IocpMoveFree(copyPtr);
+    return result;
 }
 
 /*
- * CopyLater --
- *	With -command: make the channels busy, and let the event loop do the rest.
+ * Copy --
+ *	Make the channels busy. With -command, let the event loop do the rest; without, do it now.
  */
 static int
-CopyLater(Tcl_Interp *interp, const Tcl_CmdInfo *infoPtr, const Request *requestPtr)
+Copy(Tcl_Interp *interp, const Tcl_CmdInfo *infoPtr, const Request *requestPtr)
 {
-    IocpGuard *inGuardPtr = IocpGuardGet(), *outGuardPtr = IocpGuardGet();
+    IocpGuard *inGuardPtr = IocpGuardGet();
+    IocpGuard *outGuardPtr = requestPtr->commandPtr != NULL ? IocpGuardGet() : NULL;
     IocpCopy *copyPtr = NULL;
     int result = TCL_OK;
 
-    /*
-     * The first of these fcopies flushes what was written before. If that fails, it calls the
-     * command at once, which may do anything: nothing of ours is in its way yet. The second finds
-     * a byte that is read already, and leaves the file alone; going back to where the kernel has
-     * got to discards it.
-     */
-
-    if (inGuardPtr != NULL && outGuardPtr != NULL) {
-	result = Fcopy(interp, infoPtr, IocpGuardChannel(outGuardPtr), requestPtr->out, -1,
-		Callback(0, requestPtr->commandPtr));
-	if (result == TCL_OK) {
-	    if (Tcl_InputBuffered(requestPtr->in) == 0) {
-		Tcl_Ungets(requestPtr->in, "", 1, 0);
-	    }
-	    result = Fcopy(interp, infoPtr, requestPtr->in, IocpGuardChannel(inGuardPtr), -1,
-		    Tcl_NewObj());
-	}
-	if (result == TCL_OK) {
-	    copyPtr = New(interp, infoPtr, requestPtr);
-	}
+    if (inGuardPtr != NULL && (outGuardPtr != NULL || requestPtr->commandPtr == NULL)) {
+	result = Occupy(interp, infoPtr, requestPtr, inGuardPtr, outGuardPtr, &copyPtr);
     }
-    if (copyPtr != NULL) {
+    if (copyPtr == NULL) {
+	if (inGuardPtr != NULL) {
+	    IocpGuardRelease(inGuardPtr);
+	}
+	if (outGuardPtr != NULL) {
+	    IocpGuardRelease(outGuardPtr);
+	}
+	if (result != TCL_OK) {
+	    return result;
+	}
+	if (requestPtr->fromPtr == NULL) {
+	    Tcl_Seek(requestPtr->in, requestPtr->start, SEEK_SET);
+	}
+	return Fcopy(interp, infoPtr, requestPtr->in, requestPtr->out, requestPtr->size,
+		requestPtr->commandPtr);
+    }
+    copyPtr->inGuardPtr = inGuardPtr;
+    IocpGuardTell(inGuardPtr, InStopped, copyPtr);
+    if (outGuardPtr != NULL) {
+	copyPtr->outGuardPtr = outGuardPtr;
+	IocpGuardTell(outGuardPtr, OutStopped, copyPtr);
 	copyPtr->commandPtr = requestPtr->commandPtr;
 	Tcl_IncrRefCount(copyPtr->commandPtr);
-	copyPtr->inGuardPtr = inGuardPtr;
-	copyPtr->outGuardPtr = outGuardPtr;
-	IocpGuardTell(inGuardPtr, InStopped, copyPtr);
-	IocpGuardTell(outGuardPtr, OutStopped, copyPtr);
-	copyPtr->chanPtr->copyPtr = copyPtr;
-	IocpEventDirty(copyPtr->chanPtr);
+    }
+    IocpEventDirty(copyPtr->chanPtr);
+    if (copyPtr->fromPtr != NULL) {
+	IocpEventDirty(copyPtr->fromPtr);
+    }
+    if (requestPtr->commandPtr != NULL) {
 	return TCL_OK;
     }
-    if (inGuardPtr != NULL) {
-	IocpGuardRelease(inGuardPtr);
+    if (Drive(copyPtr) != TCL_OK) {
+	Release(copyPtr, 1);
+	IocpMoveFree(copyPtr);
+	return TCL_ERROR;
     }
-    if (outGuardPtr != NULL) {
-	IocpGuardRelease(outGuardPtr);
-    }
-    if (result != TCL_OK) {
-	return result;
-    }
-    Tcl_Seek(requestPtr->in, requestPtr->start, SEEK_SET);
-    return Fcopy(interp, infoPtr, requestPtr->in, requestPtr->out, requestPtr->size,
-	    requestPtr->commandPtr);
+    return CopyRest(copyPtr);
 }
 
 /*
@@ -721,19 +604,11 @@ CopyObjCmd(void *clientData, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[]
 {
     Tcl_CmdInfo info = *(Tcl_CmdInfo *)clientData;	/* The command may be deleted meanwhile. */
     Request request;
-    IocpCopy *copyPtr;
 
     if (!IsForKernel(interp, objc, objv, &request)) {
 	return info.objProc(info.objClientData, interp, objc, objv);
     }
-    if (request.commandPtr != NULL) {
-	return CopyLater(interp, &info, &request);
-    }
-    copyPtr = New(interp, &info, &request);
-    if (copyPtr == NULL) {
-	return info.objProc(info.objClientData, interp, objc, objv);
-    }
-    return CopyNow(copyPtr);
+    return Copy(interp, &info, &request);
 }
 
 static void

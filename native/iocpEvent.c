@@ -217,9 +217,7 @@ IocpEventFlushDirty(IocpThread *threadPtr)
 	} else {
 	    IocpConnectStart(chanPtr);
 	    IocpSendStart(chanPtr);
-	    if (chanPtr->copyPtr != NULL) {
-		IocpCopyStart(chanPtr);
-	    }
+	    IocpMoveStart(chanPtr);
 	    IocpRecvArm(chanPtr);
 	}
 	IocpChanTryFinish(chanPtr);
@@ -310,9 +308,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     threadPtr->toldPtr = &told;
     threadPtr->toldCount++;
     threadPtr->toldSince = IocpNow();
-    if (chanPtr->copyPtr != NULL) {
-	IocpCopyServe(chanPtr);
-    }
+    IocpCopyServe(chanPtr);
     if (IocpThreadIsCurrent(threadPtr) && told.chanPtr != NULL && chanPtr->channel != NULL) {
 	Tell(chanPtr);
     }

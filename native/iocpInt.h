@@ -38,6 +38,8 @@ typedef int Tcl_Size;
 
 #define IOCP_INHERITED_MAX 64	/* Listening sockets that a process inherits at most. */
 
+#define IOCP_COPY_MIN 65536	/* Fewer bytes of a file are not worth an op (iocpCopy.c). */
+
 /*
  * An assertion that stays on in release builds: a driver that goes on with broken state loses data.
  */
@@ -310,9 +312,10 @@ struct IocpChan {
     IocpChan *deferNextPtr;
     size_t pushed;		/* Bytes of the queue that the kernel has nevertheless. */
     int pushError;		/* errno with which that ended, or 0. */
-    /* Copying files (iocpCopy.c): */
-    IocpCopy *copyPtr;		/* The one that makes the channel busy, or NULL. */
+    /* Copying (iocpCopy.c, iocpMove.c): */
+    IocpCopy *copyPtr;		/* The one that writes to the channel, or NULL. */
     IocpCopy *filePtr;		/* That or an earlier one, whose op is in flight: no send is. */
+    IocpCopy *sourcePtr;	/* The one that reads the channel, or NULL. */
     int forkStale;		/* Forked child: bytes in Tcl's buffers that its parent sends. */
 };
 
@@ -360,6 +363,36 @@ struct IocpProxy {
     IocpChan *nextPtr, *prevPtr;
     IocpBuf *headPtr;		/* What has come of the header, or NULL. */
     IocpProxyAddrs addrs;
+};
+
+/*
+ * A copy that is under way, and the procedure that makes each move:
+ *
+ *	WAITING -> MOVING	Start: all that was written before is in the kernel
+ *	MOVING -> WAITING	IocpMoveDone
+ *	WAITING -> ENDED	Start, IocpMoveDone: what is left is fcopy's
+ *	ENDED -> gone		CopyRest
+ *	any -> gone		Stop: a script has closed one of the channels, or the like
+ *
+ * The connections that it reads and writes hold it. One that sends a file outlives the last move
+ * while its op is in flight (IocpChan.filePtr), and IocpMoveDone frees it.
+ */
+struct IocpCopy {
+    IocpFileOp fileOp;		/* Must be first. file is the copy's own descriptor; none between
+				 * connections. */
+    enum { IOCP_COPY_WAITING, IOCP_COPY_MOVING, IOCP_COPY_ENDED } state;
+    int held;			/* > 0: not to go on now. */
+    IocpChan *fromPtr;		/* The connection that is read; NULL: a file is. */
+    IocpChan *toPtr;		/* The connection that is written to; NULL: a file is. */
+    IocpChan *chanPtr;		/* toPtr or else fromPtr: the op is its, and so is the event. */
+    Tcl_Channel in, out;
+    Tcl_Interp *interp;		/* Its deletion stops the copy. */
+    Tcl_CmdInfo fcopy;
+    Tcl_Obj *commandPtr;	/* NULL: in the foreground. */
+    IocpGuard *inGuardPtr, *outGuardPtr;	/* The latter NULL in the foreground. */
+    int64_t start;		/* In a file that is read. */
+    int64_t copied;
+    int64_t size;		/* -1: to the end. */
 };
 
 /*
@@ -476,6 +509,8 @@ void IocpRecvArm(IocpChan *chanPtr);
 void IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 size_t IocpRecvTake(IocpChan *chanPtr, char *buf, size_t room);
 void IocpRecvPutBack(IocpChan *chanPtr, IocpBuf *bufPtr);
+void IocpRecvConsume(IocpChan *chanPtr, size_t size);
+int IocpRecvUnread(IocpChan *chanPtr);
 void IocpRecvDiscard(IocpChan *chanPtr);
 void IocpRecvDetachPool(IocpChan *chanPtr);
 
@@ -497,14 +532,23 @@ void IocpDeferForked(void);
 
 /* iocpCopy.c */
 void IocpCopyInit(Tcl_Interp *interp);
-void IocpCopyStart(IocpChan *chanPtr);
-void IocpCopyDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpCopyServe(IocpChan *chanPtr);
-void IocpCopyCancel(IocpChan *chanPtr);
 void IocpCopyStop(IocpChan *chanPtr);
 void IocpCopyStopAll(IocpThread *threadPtr, Tcl_Interp *interp);
-void IocpCopyForget(IocpChan *chanPtr);
 Tcl_ObjCmdProc IocpCopiedObjCmd;
+
+/* iocpMove.c */
+IocpCopy *IocpMoveNew(IocpChan *fromPtr, IocpChan *toPtr, IocpFile file);
+void IocpMoveFree(IocpCopy *copyPtr);
+void IocpMoveAttach(IocpCopy *copyPtr);
+void IocpMoveDetach(IocpCopy *copyPtr);
+void IocpMoveStart(IocpChan *chanPtr);
+void IocpMoveDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+void IocpMoveSettle(IocpCopy *copyPtr);
+void IocpMoveCancel(IocpChan *chanPtr);
+void IocpMoveReadEnds(IocpChan *chanPtr);
+int IocpMoveTakes(const IocpChan *chanPtr);
+void IocpMoveForget(IocpChan *chanPtr);
 
 /* iocpGuard.c */
 typedef void IocpGuardProc(void *clientData);

@@ -7,6 +7,9 @@
  *	gives it several buffers. Whatever the mode, received buffers join one queue, so switching
  *	modes on a live channel loses and reorders nothing.
  *
+ *	While a copy takes what arrives (iocpCopy.c), the mode has no say: buffers of the pool, as
+ *	long as the copy has few that are not gone.
+ *
  *	mode			posted when			buffers
  *	zero-byte		the script waits for data	one of the pool, with the data
  *	flow-controlled		all received data is read	one of -buffersize
@@ -39,6 +42,9 @@ BuffersToPost(IocpChan *chanPtr)
     const IocpSettings *settingsPtr = &chanPtr->settings;
     int room;
 
+    if (chanPtr->sourcePtr != NULL) {
+	return !IocpMoveTakes(chanPtr) ? 0 : (chanPtr->flags & IOCP_CHANF_NO_POOL) ? 1 : -1;
+    }
     switch (settingsPtr->recvMode) {
     case IOCP_RECV_ZERO_BYTE:
 	if (chanPtr->recvFirstPtr != NULL || !((chanPtr->watchMask & TCL_READABLE)
@@ -217,6 +223,31 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 }
 
 /*
+ * IocpRecvConsume --
+ *	size bytes of the queue are read.
+ */
+void
+IocpRecvConsume(IocpChan *chanPtr, size_t size)
+{
+    while (size > 0) {
+	IocpBuf *bufPtr = chanPtr->recvFirstPtr;
+	size_t part = bufPtr->end - bufPtr->start;
+
+	if (part > size) {
+	    bufPtr->start += size;
+	    return;
+	}
+	size -= part;
+	chanPtr->recvFirstPtr = bufPtr->nextPtr;
+	if (chanPtr->recvFirstPtr == NULL) {
+	    chanPtr->recvLastPtr = NULL;
+	}
+	chanPtr->recvCount--;
+	IocpBufFree(chanPtr->threadPtr, bufPtr);
+    }
+}
+
+/*
  * IocpRecvTake --
  *	Take what is received out of the queue.
  * Results:
@@ -235,16 +266,8 @@ IocpRecvTake(IocpChan *chanPtr, char *buf, size_t room)
 	    part = room - taken;
 	}
 	memcpy(buf + taken, bufPtr->data + bufPtr->start, part);
-	bufPtr->start += part;
 	taken += part;
-	if (bufPtr->start == bufPtr->end) {
-	    chanPtr->recvFirstPtr = bufPtr->nextPtr;
-	    if (chanPtr->recvFirstPtr == NULL) {
-		chanPtr->recvLastPtr = NULL;
-	    }
-	    chanPtr->recvCount--;
-	    IocpBufFree(chanPtr->threadPtr, bufPtr);
-	}
+	IocpRecvConsume(chanPtr, part);
     }
     return taken;
 }
@@ -266,6 +289,36 @@ IocpRecvPutBack(IocpChan *chanPtr, IocpBuf *bufPtr)
 	chanPtr->recvLastPtr = bufPtr;
     }
     chanPtr->recvCount++;
+}
+
+/*
+ * IocpRecvUnread --
+ *	Take back what Tcl has read ahead: it is at the head of the queue again. A copy has the
+ *	channel, so that Tcl gets nothing more of it meanwhile.
+ * Results:
+ *	0 if Tcl keeps it: there is no memory for it, or the channel is busy.
+ */
+int
+IocpRecvUnread(IocpChan *chanPtr)
+{
+    Tcl_Size size = Tcl_InputBuffered(chanPtr->channel);
+    IocpBuf *bufPtr;
+
+    if (size == 0) {
+	return 1;
+    }
+    bufPtr = IocpBufNew(chanPtr->threadPtr, (size_t)size);
+    if (bufPtr == NULL) {
+	return 0;
+    }
+    size = Tcl_Read(chanPtr->channel, bufPtr->data, size);
+    if (size <= 0) {
+	IocpBufFree(chanPtr->threadPtr, bufPtr);
+	return 0;
+    }
+    bufPtr->end = (size_t)size;
+    IocpRecvPutBack(chanPtr, bufPtr);
+    return Tcl_InputBuffered(chanPtr->channel) == 0;
 }
 
 /*

@@ -455,15 +455,19 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
 	IocpRecvDone(chanPtr, compPtr);
 	break;
     case IOCP_OP_SEND:
-	IocpSendDone(chanPtr, compPtr);
-	if (chanPtr->copyPtr != NULL) {
-	    IocpEventDirty(chanPtr);	/* It may have waited for that. */
+	if (opPtr != &chanPtr->sendOp) {
+	    IocpMoveDone(chanPtr, compPtr);
+	    break;
 	}
+	IocpSendDone(chanPtr, compPtr);
 	break;
     case IOCP_OP_SEND_FILE:
     case IOCP_OP_WRITE_FILE:
-	IocpCopyDone(chanPtr, compPtr);
+	IocpMoveDone(chanPtr, compPtr);
 	break;
+    }
+    if (chanPtr->copyPtr != NULL || chanPtr->sourcePtr != NULL) {
+	IocpEventDirty(chanPtr);	/* The copy may have waited for that. */
     }
     if (last) {
 	IocpChanTryFinish(chanPtr);

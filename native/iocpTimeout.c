@@ -256,7 +256,8 @@ Awaited(const IocpChan *chanPtr)
 	return 0;
     }
     if (chanPtr->recvFirstPtr == NULL && !(chanPtr->flags & IOCP_CHANF_EOF)
-	    && ((chanPtr->watchMask & TCL_READABLE) || ((chanPtr->flags & IOCP_CHANF_RECV_WANTED)
+	    && ((chanPtr->watchMask & TCL_READABLE) || chanPtr->sourcePtr != NULL
+	    || ((chanPtr->flags & IOCP_CHANF_RECV_WANTED)
 	    && !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)))) {
 	events |= POLLIN;
     }
@@ -306,9 +307,9 @@ End(IocpChan *chanPtr, short events)
 	chanPtr->sendError = ETIMEDOUT;
 	chanPtr->sendErrorUntold = 1;
 	IocpOpCancel(chanPtr, &chanPtr->sendOp);
-	IocpCopyCancel(chanPtr);
-	IocpEventDirty(chanPtr);
+	IocpMoveCancel(chanPtr);
     }
+    IocpEventDirty(chanPtr);	/* A copy is to see it. */
     IocpEventTell(chanPtr);
 }
 

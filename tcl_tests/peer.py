@@ -10,6 +10,8 @@ waiting for any length of time, and the test's own event loop does not run meanw
     port ID             -> port             this end's own port
     send ID N ?FROM?    -> ok               N bytes of the payload, beginning at byte FROM
     sendhex ID HEX      -> ok
+    feed ID N FATE      -> ok               from now on, by itself, N bytes of the payload; then
+                                            FATE: keep, fin or rst
     flood ID            -> N                payload for as long as the kernel takes it; what it took
     recv ID N           -> GOT CRC EOF      up to N bytes, until N or the end (EOF 1, or the error)
     recvhex ID N        -> HEX EOF
@@ -200,6 +202,22 @@ class Peer:
     def do_sendhex(self, key: str, data: str) -> str:
         self.conns[key].sendall(bytes.fromhex(data))
         return "ok"
+
+    def do_feed(self, key: str, count: str, fate: str) -> str:
+        args = (key, self.conns[key], int(count), fate)
+        threading.Thread(target=self._feed, args=args, daemon=True).start()
+        return "ok"
+
+    def _feed(self, key: str, sock: socket.socket, count: int, fate: str) -> None:
+        try:
+            for start in range(0, count, 1 << 20):
+                sock.sendall(payload(min(1 << 20, count - start), start))
+            if fate == "fin":
+                sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+        if fate == "rst":
+            self.do_rst(key)
 
     def do_flood(self, key: str) -> str:
         sock = self.conns[key]
