@@ -60,6 +60,27 @@ def test_sigint_in_eval_is_a_keyboard_interrupt(interp: tclchan.Interp, script: 
     assert interp.eval("set usable 1") == "1"
 
 
+@pytest.mark.parametrize("script", ["read $in 1", "fcopy $in $out", "iocp::copy $in $out"])
+@pytest.mark.parametrize(
+    "out", ["open $path wb", "socket2 127.0.0.1 $port"], ids=["file", "socket"]
+)
+def test_sigint_ends_what_waits_for_a_connection(
+    interp: tclchan.Interp, script: str, out: str, tmp_path: Path
+) -> None:
+    interp.command("started", lambda: send_soon(signal.SIGINT) and None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        interp.call("set", "port", listener.getsockname()[1])
+        interp.call("set", "path", tmp_path / "file")
+        interp.eval(f"set in [socket2 127.0.0.1 $port]; set out [{out}]")
+        interp.eval("fconfigure $in -translation binary; fconfigure $out -translation binary")
+        with at_once(), pytest.raises(KeyboardInterrupt):
+            interp.eval(f"started; {script}")
+        far = listener.accept()[0]
+        with far:
+            far.sendall(b"later")
+            assert interp.eval("read $in 5") == "later"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("script", WAYS.values(), ids=WAYS.keys())
 def test_run_returns(interp: tclchan.Interp, script: str, number: int) -> None:
