@@ -647,6 +647,7 @@ CloseProc(void *instanceData, Tcl_Interp *interp, int flags)
 	IocpMoveReadEnds(chanPtr);
 	IocpRecvDiscard(chanPtr);
 	chanPtr->flags |= IOCP_CHANF_EOF;
+	IocpEventTell(chanPtr);	/* An fcopy goes on with it, and has to find the end. */
 	if (chanPtr->state == IOCP_OPEN && shutdown(chanPtr->handle.fd, SHUT_RD) < 0) {
 	    return errno;
 	}
