@@ -222,3 +222,36 @@ def test_a_reader_that_stalls_delays_no_end(
         with at_once():
             process.terminate()
             assert process.wait(30) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_drain_instead_of_a_stop(interp: tclchan.Interp, number: int) -> None:
+    drained = []
+
+    def drain() -> None:
+        drained.append(number)
+        interp.call("after", "50", "exit 3")
+
+    interp.command("started", lambda: send_soon(number) and None)
+    interp.call("after", "0", "started")
+    assert interp.run(drain=drain) == 3
+    assert drained == [number]
+    assert interp.stopped_by is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_is_a_stop(interp: tclchan.Interp, number: int) -> None:
+    interp.command("started", lambda: send_soon(number) and None)
+    interp.call("after", "0", "started")
+    with at_once():
+        assert interp.run(drain=lambda: send_soon(number), patience=60) == 0
+    assert interp.stopped_by == number
+
+
+def test_patience_with_what_computes(interp: tclchan.Interp) -> None:
+    interp.command("started", lambda: send_soon(signal.SIGTERM) and None)
+    interp.call("after", "0", "started; while 1 {}")
+    began = time.monotonic()
+    with at_once():
+        assert interp.run(drain=interp.stop, patience=0.4) == 0
+    assert time.monotonic() - began > 0.4

@@ -119,7 +119,7 @@ class Interp:
 
     Signals are handled at once although Tcl waits, in a loop of its own or in a computation, if the
     interpreter is on the main thread. In `run` and `source`, SIGINT and SIGTERM are a ``stop(0)``,
-    unless the program has handlers of its own for them; a second one raises `KeyboardInterrupt`.
+    unless the program has handlers of its own for them; another one raises `KeyboardInterrupt`.
     In `eval` and `call`, SIGINT raises `KeyboardInterrupt` as elsewhere in Python. What has to end
     first is a call of the system that Tcl is waiting for, as in ``exec`` or in a blocking read.
 
@@ -160,6 +160,8 @@ class Interp:
         self._functions: dict[str, Callable[..., Any]] = {}
         self._tokens = itertools.count()
         self._raised: tuple[str, Exception] | None = None
+        self._drain: Callable[[], object] | None = None
+        self._patience = 0.0
         # Not tkinter.Tcl(), which runs ~/.Tk.tcl, ~/.Tk.py and two more.
         self._tk: TkappType | None = _tkinter.create(
             None, "tclchan", "Tclchan", False, True, False, False, None
@@ -251,8 +253,13 @@ class Interp:
         self.call("interp", "alias", "", name, "", "::tclchan::invoke", name)
         self._functions[name] = func
 
-    def run(self) -> int:
+    def run(self, *, drain: Callable[[], object] | None = None, patience: float = 0.0) -> int:
         """Run the event loop until `stop`, ``exit``, or a signal.
+
+        Args:
+            drain: what the first SIGINT or SIGTERM calls instead of stopping: it sees to it that
+                what is under way comes to its end, and that `stop` is called then.
+            patience: a script that computes may go on for so many seconds after the signal.
 
         Returns:
             The exit code: 0 after a signal, see `stopped_by`.
@@ -261,7 +268,11 @@ class Interp:
             Exception: a signal handler of the program raised it. What an event handler raises goes
                 to ``bgerror``.
         """
-        return self._until_end(lambda: self.tk.eval("vwait ::tclchan::forever"))
+        self._drain, self._patience = drain, patience
+        try:
+            return self._until_end(lambda: self.tk.eval("vwait ::tclchan::forever"))
+        finally:
+            self._drain, self._patience = None, 0.0
 
     def source(self, path: str | os.PathLike[str]) -> int:
         """Evaluate the file *path* as a tclsh does; ``argv0`` is its name then.
@@ -289,11 +300,14 @@ class Interp:
         """
         self._end(SystemExit(code))
 
-    def close(self) -> None:
+    def close(self, *, seconds: float | None = None) -> None:
         """Close the channels, send what is still to be sent, and delete the interpreter.
 
-        Waits at most a minute for peers to take what they were sent, and half a second if a signal
-        ended the last `run` or `source`. A second call does nothing.
+        A second call does nothing.
+
+        Args:
+            seconds: wait at most so long for peers to take what they were sent. Without it, at most
+                a minute, and half a second if a signal ended the last `run` or `source`.
 
         Raises:
             RuntimeError: this is another thread than the interpreter's, or it evaluates a script.
@@ -303,7 +317,9 @@ class Interp:
         self._check_usable()
         if self._depth:
             raise RuntimeError("the interpreter cannot be closed while it evaluates a script")
-        stopped = self.stopped_by is not None
+        stopped = self.stopped_by is not None or seconds is not None
+        if seconds is None:
+            seconds = _STOPPED_DRAIN_SECONDS if stopped else _DRAIN_SECONDS
         self._settle()
         with suppress(TclError):
             self._tk.call("::tclchan::close_channels", stopped)
@@ -318,7 +334,7 @@ class Interp:
         self._functions.clear()
         self._tk = None
         _open_interps.discard(self)
-        drain(_STOPPED_DRAIN_SECONDS if stopped else _DRAIN_SECONDS)
+        drain(seconds)
 
     def __enter__(self) -> Self:
         """Return the interpreter itself."""
@@ -355,7 +371,7 @@ class Interp:
             return self._evaluate(body)
         self._settle()  # A signal may have interrupted the one at the end of the last evaluation.
         try:
-            with self._waker.listening(self._ending_signals()):
+            with self._waker.listening(self._ending_signals(), self._patience):
                 return self._evaluate(body)
         except BaseException:
             self._ending = None
@@ -410,6 +426,10 @@ class Interp:
                 signal.signal(number, before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._drain is not None and not self._waker.impatient:
+            drain, self._drain = self._drain, None
+            drain()
+            return
         if self.stopped_by is not None:
             raise KeyboardInterrupt
         self.stopped_by = number

@@ -7,6 +7,7 @@ import select
 import signal
 import socket
 import threading
+import time
 import weakref
 from _tkinter import READABLE, TkappType
 from collections.abc import Callable, Collection, Iterator
@@ -37,6 +38,9 @@ class Waker:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._ends: Collection[int] = ()
+        self._patience = 0.0
+        self.impatient = False
+        """A script that computed was unwound for the sake of a signal."""
         self._lock = threading.Lock()
         """Held to look at the bytes and unwind, so that nothing is unwound that began later."""
         self._closed = threading.Event()
@@ -46,13 +50,16 @@ class Waker:
         _wakers.add(self)
 
     @contextmanager
-    def listening(self, ending_signals: Collection[int]) -> Iterator[None]:
+    def listening(self, ending_signals: Collection[int], patience: float = 0.0) -> Iterator[None]:
         """Be reached by signals in this block, if it is on the main thread.
 
         Args:
             ending_signals: the signals whose handlers mean to end what is evaluated.
+            patience: for so many seconds a script that computes may go on after one such signal.
         """
         self._ends = {STOP, *ending_signals}
+        self._patience = patience
+        self.impatient = False
         try:
             if threading.current_thread() is not threading.main_thread():
                 yield
@@ -104,14 +111,23 @@ class Waker:
     def _watch(self) -> None:
         poller = select.poll()
         poller.register(self._reader, select.POLLIN)
+        since = None
         while not self._closed.is_set():
             poller.poll()
+            began = time.monotonic()
             if self._closed.wait(_GRACE_SECONDS):
                 return
+            ends: list[int] = []
             with self._lock, suppress(BlockingIOError):
                 waiting = self._reader.recv(4096, socket.MSG_PEEK)
-                if any(byte in self._ends for byte in waiting):
+                ends = [byte for byte in waiting if byte in self._ends]
+                since = since or began
+                late = time.monotonic() >= since + self._patience
+                if ends and (late or STOP in ends or len(ends) > 1):
+                    self.impatient = True
                     self.unwind()
+            if not ends:
+                since = None
 
 
 _wakers: weakref.WeakSet[Waker] = weakref.WeakSet()
