@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import os
@@ -44,6 +45,7 @@ class Child:
         engine: str,
         cwd: Path,
         stdin: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
         **env: str,
     ) -> None:
         self.errors = cwd / f"stderr-{time.monotonic_ns()}"
@@ -55,6 +57,7 @@ class Child:
                 stderr=errors,
                 cwd=cwd,
                 env={**os.environ, "TCLCHAN_ENGINE": engine, **env},
+                pass_fds=pass_fds,
                 bufsize=0,
             )
         self.pid = self.process.pid
@@ -113,7 +116,8 @@ class Server(Child):
         try:
             self.banner = self.line()
             found = re.fullmatch(
-                r"serving (.*) at http://127\.0\.0\.1:(\d+)/ \((\w+) on (\w+)\)", self.banner
+                r"serving (.*) at http://127\.0\.0\.1:(\d+)/ \((\w+) on (\w+)\)(?:, \d+ workers?)?",
+                self.banner,
             )
             assert found, self.banner
             assert (found[3], found[4]) == (server, engine)
@@ -166,6 +170,20 @@ class Server(Child):
         assert b" 200 " in head.split(b"\n")[0], head
         stats = json.loads(b"{" + body)
         return len(os.listdir(f"/proc/{self.pid}/fd")), stats["channels"], stats["connections"]
+
+    def at_rest(self) -> tuple[int, int, int]:
+        """Its holdings when it has seen that all other clients are gone."""
+
+        def alone() -> list[tuple[int, int, int]]:
+            holdings = self.holdings()
+            return [holdings] if holdings[2] == 1 else []
+
+        return wait_for(alone)[0]
+
+    def refuses(self) -> bool:
+        """Whether it listens no more."""
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == errno.ECONNREFUSED
 
     def memory(self) -> int:
         """Its peak resident set in bytes."""

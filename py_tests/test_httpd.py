@@ -277,7 +277,7 @@ def test_failing_template(engine: str, tmp_path: Path) -> None:
 def test_clients_that_reset(server: Server) -> None:
     # The first file that is sent has the driver make a pipe, which it keeps for the next.
     assert server.request("/icon.png")[0].status == 200
-    before = server.holdings()
+    before = server.at_rest()
     for step in range(60):
         sock = server.connect()
         if step % 3:
@@ -296,7 +296,7 @@ def test_signals(engine: str, tmp_path: Path, number: int) -> None:
     with (root / "large.bin").open("wb") as large:
         large.truncate(50_000_000)  # More than the buffers of a connection hold.
     for name in SERVERS:
-        with serve(engine, name, tmp_path, root=root) as server:
+        with serve(engine, name, tmp_path, "--grace", "0", root=root) as server:
             # One client is idle, one is in the midst of its request, one does not read its answer.
             with server.connect(), server.connect() as second, server.connect(4096) as third:
                 second.sendall(b"GET / HT")

@@ -47,7 +47,7 @@ def checksum(root: Path) -> str:
 def server(
     request: pytest.FixtureRequest, engine: str, tmp_path: Path, root: Path
 ) -> Iterator[Server]:
-    with serve(engine, request.param, tmp_path, root=root) as hosted:
+    with serve(engine, request.param, tmp_path, "--grace", "1", root=root) as hosted:
         # The engine keeps what it opens for its first file.
         assert len(hosted.raw(b"GET /first.bin HTTP/1.0\r\nHost: a\r\n\r\n")) > 1 << 20
         yield hosted
@@ -112,7 +112,7 @@ def run(downloads: list[Download], seconds: float) -> None:
 
 
 def test_one_download(server: Server, checksum: str) -> None:
-    before = server.holdings()
+    before = server.at_rest()
     memory = server.memory()
     download = Download(server)
     run([download], SECONDS)
@@ -126,7 +126,7 @@ def test_one_download(server: Server, checksum: str) -> None:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_50_downloads_side_by_side(server: Server, checksum: str) -> None:
-    before = server.holdings()
+    before = server.at_rest()
     memory = server.memory()
     downloads = [
         Download(server, slow=i % 10 == 0, gone_after=SIZE // 2 if i % 10 == 5 else 0)
@@ -143,7 +143,7 @@ def test_50_downloads_side_by_side(server: Server, checksum: str) -> None:
 
 
 def test_reader_that_stops(server: Server) -> None:
-    """A client that takes nothing more holds up neither the others nor the end of the server."""
+    """A client that takes nothing more holds up neither the others, nor the end for long."""
     with server.connect(4096) as idle:
         idle.sendall(ASK)
         assert idle.recv(1000)
@@ -155,7 +155,7 @@ def test_reader_that_stops(server: Server) -> None:
 
 def test_client_gone_in_the_header(server: Server) -> None:
     """The answer fails before its first byte: no file and no channel may stay open."""
-    before = server.holdings()
+    before = server.at_rest()
     for _ in range(50):
         with server.connect() as sock:
             sock.sendall(ASK)

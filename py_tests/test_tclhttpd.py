@@ -213,7 +213,7 @@ def test_password_and_forms(server: Server, logs: Path) -> None:
 def test_clients_that_reset(server: Server, logs: Path) -> None:
     # The first file that is sent has the driver make a pipe, which it keeps for the next.
     assert server.request("/bytes.bin")[0].status == 200
-    before = server.holdings()
+    before = server.at_rest()
     for step in range(200):
         sock = server.connect()
         if step % 4 == 1:
@@ -323,7 +323,7 @@ def test_https(engine: str, tmp_path: Path) -> None:
     context = ssl.create_default_context(cafile=str(certificate))
     context.check_hostname = False
     with serve(engine, "tclhttpd", tmp_path, "--rc", str(rc), root=docs) as server:
-        before = server.holdings()
+        before = server.at_rest()
         for _ in range(5):
             with (
                 socket.create_connection(("127.0.0.1", port), DEADLINE) as plain,

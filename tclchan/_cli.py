@@ -8,7 +8,7 @@ import resource
 import sys
 from collections.abc import Sequence
 
-from . import _doctor, _httpd
+from . import _doctor, _hosting
 from ._attach import NOTIFIERS, library_dir
 from ._build_config import VERSION
 from ._interp import Interp
@@ -18,7 +18,7 @@ from .errors import ScriptError, TclchanError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, or that of the process, and return the exit code."""
-    args = _parser().parse_args(argv)
+    args = parse(sys.argv[1:] if argv is None else argv)
     if args.raise_limit:
         _raise_descriptor_limit()
     try:
@@ -35,6 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What the command line *argv* says; ``words`` are what stands behind the command's name."""
+    args = _parser().parse_args(argv)
+    args.words = list(argv[1:])
+    return args
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tclchan", description="Tcl sockets in the completion style: socket2."
@@ -44,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     httpd = commands.add_parser("httpd", help="serve a directory with a Tcl web server on socket2")
-    _httpd.add_arguments(httpd)
-    httpd.set_defaults(function=_httpd.main, raise_limit=True)
+    _hosting.add_arguments(httpd)
+    httpd.set_defaults(function=_hosting.main, raise_limit=True)
 
     run = commands.add_parser(
         "run",

@@ -1,4 +1,4 @@
-"""``tclchan httpd``: an installed Tcl web server, unmodified, on ``socket2``.
+"""`serving`: an installed Tcl web server, unmodified, on ``socket2``.
 
 The server runs in an interpreter whose ``socket`` is ``socket2``. ``tcl/httpd_SERVER.tcl`` beside
 this module starts and stops it, and says what there is to know about that one server.
@@ -6,13 +6,9 @@ this module starts and stops it, and says what there is to know about that one s
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
-import signal
-import stat
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +18,6 @@ from ._interp import Interp
 from .errors import HttpdError, ScriptError
 
 SERVERS = ("xotcl", "tcllib", "tclhttpd")
-DEFAULT_PORT = 8015
 MAX_PORT = 65535
 MAX_SECONDS = 86400
 TCL_DIR = Path(__file__).with_name("tcl")
@@ -155,137 +150,6 @@ def serving(
             server,
             str(interp.call("::iocp::engine")),
         )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of ``tclchan httpd``."""
-    parser.add_argument("--root", metavar="DIR", help="the directory to serve")
-    parser.add_argument(
-        "--port",
-        type=_port,
-        default=DEFAULT_PORT,
-        metavar="N",
-        help="the port to listen on, 0 for a free one (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--address",
-        default="127.0.0.1",
-        metavar="ADDR",
-        help="the address to listen on (default: %(default)s, reachable from this machine only)",
-    )
-    parser.add_argument("--server", choices=SERVERS, help=f"the web server (default: {SERVERS[0]})")
-    parser.add_argument(
-        "--tclhttpd",
-        metavar="DIR",
-        help="a tree of tclhttpd's sources; serves its own pages unless --root names others",
-    )
-    parser.add_argument(
-        "--rc", metavar="FILE", help="a configuration file for tclhttpd, read after its own"
-    )
-    parser.add_argument(
-        "--log-dir", metavar="DIR", help="keep the server's logs there (default: no logs are kept)"
-    )
-    parser.add_argument(
-        "--idle-timeout",
-        type=_seconds,
-        default=0,
-        metavar="SECONDS",
-        help="end a connection whose client does nothing for so long (default: never)",
-    )
-    parser.add_argument(
-        "--request-timeout",
-        type=_seconds,
-        default=0,
-        metavar="SECONDS",
-        help="how long a client may take to send a request (default: as long as it likes)",
-    )
-    parser.add_argument(
-        "--proxy-protocol",
-        action="store_true",
-        help="each connection begins with a header of the PROXY protocol, as HAProxy sends it",
-    )
-    parser.add_argument(
-        "arguments", nargs="*", metavar="-- ARG", help="further arguments of tclhttpd"
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM, or until the server's own code calls ``exit``."""
-    # Interp.run has handlers of its own. This one is for the time before it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with (
-            Interp(engine=args.engine, notifier=args.notifier, replace_socket=True) as interp,
-            serving(
-                interp,
-                args.root,
-                port=args.port,
-                address=args.address,
-                server=args.server,
-                tclhttpd=args.tclhttpd,
-                rc=args.rc,
-                log_dir=args.log_dir,
-                arguments=args.arguments,
-                idle_timeout=args.idle_timeout,
-                request_timeout=args.request_timeout,
-                proxy_protocol=args.proxy_protocol,
-            ) as site,
-        ):
-            print(site, flush=True)
-            if site.server == "tclhttpd":
-                _keep_stdout_from_being_truncated()
-            code = interp.run()
-            if interp.stopped_by is not None:
-                _ignore_more_signals()
-            return code
-    except KeyboardInterrupt:
-        _ignore_more_signals()
-        return 0
-
-
-def _ignore_more_signals() -> None:
-    """Let the end that a signal has begun take its course.
-
-    The same signal may come again, from the terminal and from the program that started this one;
-    in the last steps of Python's own end it would kill the process.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _keep_stdout_from_being_truncated() -> None:
-    """Put a pipe between a standard output that is a regular file and this process.
-
-    tclhttpd runs CGI programs with ``2> /dev/stdout``, which opens that file anew and empties it.
-    """
-    if not stat.S_ISREG(os.fstat(1).st_mode):
-        return
-    target = os.dup(1)
-    reader, writer = os.pipe()
-    os.dup2(writer, 1)
-    os.close(writer)
-
-    def pump() -> None:
-        while chunk := os.read(reader, 65536):
-            os.write(target, chunk)
-
-    threading.Thread(target=pump, name="tclchan-stdout", daemon=True).start()
-
-
-def _port(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) <= MAX_PORT:
-        return int(text)
-    raise argparse.ArgumentTypeError(f'bad port "{text}": must be 0 to {MAX_PORT}')
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if 0 <= seconds <= MAX_SECONDS:
-        return seconds
-    raise argparse.ArgumentTypeError(f'bad time "{text}": must be 0 to {MAX_SECONDS} seconds')
 
 
 def _directory(what: str, path: str | os.PathLike[str]) -> str:

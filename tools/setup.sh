@@ -79,6 +79,7 @@ if [ "$purpose" = test ]; then
     need curl command -v curl
     need haproxy test -x /usr/sbin/haproxy
     need iproute2 command -v ip
+    need systemd command -v systemd-analyze
     need chromium command -v chromium
 fi
 

@@ -3,7 +3,12 @@
 # Each of those files defines
 #   ::tclchan::httpd::start root address port options   -> the port it listens on
 #   ::tclchan::httpd::stop      closes listeners, connections, and logs; cancels the server's timers
+#   ::tclchan::httpd::waiting   -> a dict: the channel of each connection that waits for a request,
+#                               and the command that closes it
+#   ::tclchan::httpd::last_answers   lets each answer be the last one of its connection
 # and the host calls begin, reads that file, and calls launch; and end, whatever has come of that.
+# Before the end, it may call drain.
+#
 # The servers themselves are loaded as they were installed. What they lack for serving a site is
 # added by subclassing and through their own hooks, never by changing or redefining their code.
 
@@ -34,6 +39,7 @@ proc ::tclchan::httpd::begin name {
     variable server
     variable since [clock milliseconds]
     variable started 0
+    variable draining 0
     variable before
     if {$server ne ""} {
         error "this interpreter serves a site already ($server): another site takes another Interp"
@@ -52,14 +58,13 @@ proc ::tclchan::httpd::launch args {
 
 # Set options of the driver's listeners; the connections that they accept inherit them.
 proc ::tclchan::httpd::configure_listeners args {
-    foreach chan [file channels iocp*] {
-        if {![catch {fconfigure $chan -accepting}]} { fconfigure $chan {*}$args }
-    }
+    foreach listener [listeners] { fconfigure $listener {*}$args }
 }
 
 proc ::tclchan::httpd::end {} {
     variable server
     variable started
+    cancel_timers tclchan::httpd::recede
     try {
         if {$started} { stop } else { give_up }
     } finally {
@@ -76,6 +81,54 @@ proc ::tclchan::httpd::give_up {} {
     }
     foreach chan [file channels] {
         if {$chan ni [dict get $before channels]} { catch {close $chan} }
+    }
+}
+
+# Begin to end: accept nothing more, finish what is being answered, and call ::tclchan::drained when
+# no connection is left. One that has waited for a request for lull milliseconds is closed. Those
+# that ask before are answered.
+proc ::tclchan::httpd::drain lull {
+    variable draining
+    variable patience $lull
+    if {!$draining} {
+        # Nobody waits for the names of addresses now.
+        set ::tcl::unsupported::noReverseDNS 1
+        accept_more 0
+        set draining 1
+        after 0 [list ::tclchan::httpd::recede {}]
+    }
+}
+
+# Whether connections are accepted, or left to the kernel's queue. Once the server drains, none is.
+proc ::tclchan::httpd::accept_more on {
+    variable draining
+    if {!$draining} { configure_listeners -accepting $on }
+}
+
+# since says for each connection that waits for a request since when it was seen to.
+proc ::tclchan::httpd::recede since {
+    variable patience
+    last_answers
+    set now [clock milliseconds]
+    set waits {}
+    dict for {chan hang_up} [waiting] {
+        if {[chan pending input $chan] > 0} continue
+        set begun [expr {[dict exists $since $chan] ? [dict get $since $chan] : $now}]
+        if {$now - $begun >= $patience} {
+            {*}$hang_up
+        } else {
+            dict set waits $chan $begun
+        }
+    }
+    set ports [lmap listener [listeners] {port_of $listener}]
+    set left [llength [clients $ports]]
+    foreach listener [listeners] { incr left [lindex [fconfigure $listener -backlog] 1] }
+    if {$left == 0} {
+        ::tclchan::drained
+    } else {
+        # Looking at many connections takes its time: let it be a small part of what there is.
+        set took [expr {[clock milliseconds] - $now}]
+        after [expr {20 + 10 * $took}] [list ::tclchan::httpd::recede $waits]
     }
 }
 
@@ -236,10 +289,34 @@ proc ::tclchan::httpd::stats_json {} {
     return \{[join $members ,]\}\n
 }
 
-# The channels of the clients that are connected now. A listener has no peer.
+# The channels of the clients that are connected now. (A -peername takes a look-up of its name.)
 proc ::tclchan::httpd::connections {} {
     lmap chan [file channels iocp*] {
-        if {[catch {fconfigure $chan -peername}]} continue
+        if {![catch {fconfigure $chan -accepting}]} continue
+        set chan
+    }
+}
+
+# The connections at one of the ports, those that a server has given to interpreters of its own too.
+# Others are the site's own, to other servers.
+proc ::tclchan::httpd::clients {ports {path {}}} {
+    set clients {}
+    set listeners [listeners]
+    foreach chan [interp eval $path {file channels iocp*}] {
+        set query [list fconfigure $chan -sockname]
+        if {$chan in $listeners || [catch {interp eval $path $query} name]} continue
+        if {[lindex $name 2] in $ports} { lappend clients $chan }
+    }
+    foreach child [interp slaves $path] {
+        interp eval [concat $path [list $child]] {set ::tcl::unsupported::noReverseDNS 1}
+        lappend clients {*}[clients $ports [concat $path [list $child]]]
+    }
+    return $clients
+}
+
+proc ::tclchan::httpd::listeners {} {
+    lmap chan [file channels iocp*] {
+        if {[catch {fconfigure $chan -accepting}]} continue
         set chan
     }
 }

@@ -80,6 +80,26 @@ proc ::tclchan::httpd::return_stats {sock suffix} {
     Httpd_ReturnData $sock application/json [stats_json]
 }
 
+# The server counts how many requests a connection has left. Each answer counts down, beyond 0 too,
+# so that this is called over and over.
+proc ::tclchan::httpd::last_answers {} {
+    set ::Httpd(maxused) 0
+    foreach connection [info globals Httpd?*] {
+        if {[info exists ::${connection}(left)]} { set ::${connection}(left) 0 }
+    }
+}
+
+proc ::tclchan::httpd::waiting {} {
+    set waiting {}
+    foreach chan [connections] {
+        upvar #0 Httpd$chan data
+        if {[info exists data(state)] && $data(state) eq "start"} {
+            dict set waiting $chan [list Httpd_SockClose $chan 1 ""]
+        }
+    }
+    return $waiting
+}
+
 proc ::tclchan::httpd::stop {} {
     Httpd_Shutdown
     cancel_timers Httpd* Cgi* Log_* counter::*

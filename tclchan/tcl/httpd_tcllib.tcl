@@ -120,6 +120,18 @@ proc ::tclchan::httpd::start {root address port options} {
     return [$httpd port_listening]
 }
 
+# Each answer is the last one in any case.
+proc ::tclchan::httpd::last_answers {} {}
+
+# Once a request is there, its coroutine does not wait for more of it.
+proc ::tclchan::httpd::waiting {} {
+    set waiting {}
+    foreach chan [connections] {
+        if {[fileevent $chan readable] ne ""} { dict set waiting $chan [list close $chan] }
+    }
+    return $waiting
+}
+
 proc ::tclchan::httpd::stop {} {
     variable httpd
     hang_up

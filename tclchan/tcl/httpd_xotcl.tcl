@@ -32,6 +32,19 @@ proc ::tclchan::httpd::stop {} {
     $httpd destroy
 }
 
+# Worker respond heeds $draining.
+proc ::tclchan::httpd::last_answers {} {}
+
+# A worker has a version from the first line of a request on until that is answered.
+proc ::tclchan::httpd::waiting {} {
+    variable httpd
+    set waiting {}
+    foreach worker [$httpd info children] {
+        if {![$worker exists version]} { dict set waiting [$worker socket] [list $worker destroy] }
+    }
+    return $waiting
+}
+
 # The methods of the server look for XOTcl's commands in the global namespace.
 namespace import -force ::xotcl::*
 
@@ -96,6 +109,7 @@ namespace eval ::tclchan::httpd::xotcl {
             my connection makePersistent 0
             my set closing 1
         }
+        if {$::tclchan::httpd::draining} { my set closing 1 }
         if {$version <= 1.0 || [my exists closing]} {
             my lappend replyHeaderFields Connection close
         }

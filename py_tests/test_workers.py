@@ -1,0 +1,372 @@
+"""``tclchan httpd``: several workers, their replacement, and how one or all of them end."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import AT_ONCE_S
+from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Server, serve, wait_for
+
+import tclchan
+from tclchan import _cli
+from tclchan._supervisor import Supervisor
+from tclchan._systemd import ServiceManager
+
+LARGE = 12_000_000
+ICON = (SITE / "icon.png").read_bytes()
+ALONE_AND_NOT = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "two"])
+
+
+@pytest.fixture
+def two(engine: str, tmp_path: Path) -> Iterator[Server]:
+    with serve(engine, "xotcl", tmp_path, "--workers", "2") as server:
+        yield server
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A site with a file that does not fit into the buffers of a connection."""
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "index.html").write_text("hello")
+    (root / "whoami.tml").write_text("[pid]")
+    (root / "forever.tml").write_text("[while 1 {}]")
+    with (root / "large.bin").open("wb") as large:
+        large.truncate(LARGE)
+    return root
+
+
+def children(pid: int) -> set[int]:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    return set()
+
+
+def serving(server: Server) -> dict[int, int]:
+    """The number of each worker's place, and the process that last came to serve in it."""
+    found = re.findall(r"worker (\d+) \(process (\d+)\) serves", server.stderr())
+    return {int(number): int(pid) for number, pid in found}
+
+
+def replaced(server: Server, before: dict[int, int]) -> bool:
+    """Whether all of the workers are others, and the old ones are gone."""
+    now = serving(server)
+    return all(now[n] != before[n] for n in before) and children(server.pid) == {*now.values()}
+
+
+class Load:
+    """Clients that never rest, on kept-alive connections and on one for each request.
+
+    A kept-alive one opens a new connection when the server has said that an answer is the last one.
+    """
+
+    def __init__(self, server: Server, kept_alive: int, one_shot: int) -> None:
+        self.answers = 0
+        self.closed = 0
+        self.failures: list[str] = []
+        self._server = server
+        self._ended = threading.Event()
+        bodies = [self._keep_alive] * kept_alive + [self._one_shot] * one_shot
+        self._threads = [threading.Thread(target=self._body, args=(body,)) for body in bodies]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(DEADLINE)
+
+    def _body(self, body: object) -> None:
+        try:
+            while not self._ended.is_set():
+                assert callable(body)
+                body()
+        except Exception as error:
+            self.failures.append(f"{body}: {error!r}")
+
+    def _keep_alive(self) -> None:
+        with closing(http.client.HTTPConnection("127.0.0.1", self._server.port, 10)) as connection:
+            while not self._ended.is_set():
+                connection.request("GET", "/icon.png")
+                response = connection.getresponse()
+                assert response.read() == ICON
+                self.answers += 1
+                if response.will_close:
+                    self.closed += 1
+                    return
+
+    def _one_shot(self) -> None:
+        answer = self._server.raw(b"GET /icon.png HTTP/1.0\r\n\r\n")
+        assert answer.endswith(ICON)
+        self.answers += 1
+
+
+def test_both_serve(engine: str, tmp_path: Path, root: Path) -> None:
+    with serve(engine, "xotcl", tmp_path, "--workers", "2", root=root) as server:
+        assert server.banner.endswith(", 2 workers")
+        pids: set[int] = set()
+        for _ in range(200):
+            pids.add(int(server.request("/whoami.tml")[1]))
+            if len(pids) == 2:
+                break
+        assert pids == children(server.pid)
+
+
+COMMAND_LINE = ["httpd", "--root", str(SITE), "--port", "0", "--workers", "2"]
+
+
+def test_snapshots(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What monitoring is built on: the supervisor knows how its workers are."""
+    monkeypatch.setenv("TCLCHAN_ENGINE", engine)
+    snapshots: dict[int, dict[str, Any]] = {}
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        supervisor = Supervisor(_cli.parse(COMMAND_LINE), [listener], ServiceManager("", 0, []))
+
+        def client() -> None:
+            wait_for(lambda: len(supervisor.snapshots()) == 2 or ended.is_set())
+            snapshots.update(supervisor.snapshots())
+            if not ended.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        thread = threading.Thread(target=client)
+        thread.start()
+        try:
+            assert supervisor.run() == 0
+        finally:
+            ended.set()
+            thread.join()
+    assert [*snapshots] == [1, 2]
+    for snapshot in snapshots.values():
+        assert snapshot["engine"] == engine
+        assert snapshot["server"] == "xotcl"
+        assert snapshot["connections"] == 0
+        assert 0 < snapshot["uptime"] < DEADLINE
+        assert {field.name for field in dataclasses.fields(tclchan.Stats)} == {
+            *snapshot["counters"]
+        }
+    assert len({snapshot["pid"] for snapshot in snapshots.values()}) == 2
+
+
+def test_a_dead_worker_is_replaced(two: Server) -> None:
+    first = serving(two)
+    delays: list[float] = []
+    for _ in range(3):
+        victim = serving(two)[1]
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: serving(two)[1] != victim)  # noqa: B023
+        pattern = rf"worker 1 \(process {victim}\) was ended by signal 9 \(Killed\); .* in (.*) s"
+        delays += map(float, re.findall(pattern, two.stderr()))
+        assert two.request("/")[0].status == 200
+    assert delays == [0.1, 0.2, 0.4]
+    assert serving(two)[2] == first[2]
+    assert children(two.pid) == set(serving(two).values())
+
+
+def test_a_worker_that_exits_is_replaced(engine: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "end.tml").write_text("before [exit 7] after")
+    (root / "index.html").write_text("hello")
+    with serve(engine, "xotcl", tmp_path, "--workers", "1", root=root) as server:
+        server.raw(b"GET /end.tml HTTP/1.0\r\n\r\n")
+        wait_for(lambda: "ended with exit code 7" in server.stderr())
+        # The queue of its socket is the supervisor's: it waits for the next one.
+        assert server.request("/")[0].status == 200
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "tcllib"])
+def test_reload_under_load(engine: str, tmp_path: Path, name: str) -> None:
+    with (
+        serve(engine, name, tmp_path, "--workers", "2", root=SITE) as server,
+        Load(server, kept_alive=4, one_shot=4) as load,
+    ):
+        for _ in range(2):
+            before, answers = serving(server), load.answers
+            wait_for(lambda: load.answers > answers + 20)  # noqa: B023
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: replaced(server, before))  # noqa: B023
+        assert load.failures == []
+        assert load.closed >= 4
+    assert load.failures == []
+
+
+def test_reload_that_fails(engine: str, tmp_path: Path, root: Path) -> None:
+    with serve(engine, "xotcl", tmp_path, "--workers", "2", root=root) as server:
+        before = serving(server)
+        root.rename(tmp_path / "elsewhere")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "no worker is replaced any more" in server.stderr())
+        assert '"' + str(root) + '" does not exist' in server.stderr()
+        assert children(server.pid) == {*before.values()}
+        (tmp_path / "elsewhere").rename(root)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: replaced(server, before))
+
+
+def test_one_that_cannot_start(two: Server, engine: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for options, message in [
+            (("--root", str(SITE), "--port", port), "address already in use (127.0.0.1 port"),
+            (("--root", str(SITE), "--port", str(two.port)), "address already in use (127.0.0.1"),
+            (("--root", "none", "--port", "0"), 'root "none" does not exist'),
+            (("--root", str(SITE), "--port", "0", "--engine", "kqueue"), "kqueue"),
+            (("--root", str(SITE), "--workers", "0"), 'bad number "0": must be 1 or more'),
+            (("--root", str(SITE), "--grace", "-1"), 'bad time "-1": must be 0 to'),
+        ]:
+            done = subprocess.run(
+                [sys.executable, "-m", "tclchan", "httpd", "--workers", "2", *options],
+                env={**os.environ, "TCLCHAN_ENGINE": engine},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE,
+            )
+            assert done.returncode in (1, 2), options
+            assert message in done.stderr, (options, done.stderr)
+            assert "Traceback" not in done.stderr
+            assert done.stdout == ""
+
+
+@contextmanager
+def download(server: Server) -> Iterator[socket.socket]:
+    """A client in the midst of an answer, which it does not read."""
+    with server.connect(4096) as sock:
+        sock.sendall(b"GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert sock.recv(1, socket.MSG_PEEK) == b"H"
+        yield sock
+
+
+def rest(sock: socket.socket) -> int:
+    """How many bytes come until the server closes."""
+    count = 0
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    with suppress(ConnectionResetError):
+        while chunk := sock.recv(1 << 20):
+            count += len(chunk)
+    return count
+
+
+@ALONE_AND_NOT
+@pytest.mark.parametrize("name", SERVERS)
+def test_drain(engine: str, tmp_path: Path, root: Path, name: str, options: list[str]) -> None:
+    """What is being answered is finished; nobody else is let in."""
+    with serve(engine, name, tmp_path, *options, root=root) as server:
+        with download(server) as sock, server.connect() as idle:
+            server.process.send_signal(signal.SIGTERM)
+            assert rest(idle) == 0
+            wait_for(server.refuses)
+            assert rest(sock) > LARGE
+        assert server.process.wait(DEADLINE) == 0
+        assert not list(tmp_path.glob("tclchan-httpd-*"))
+
+
+@ALONE_AND_NOT
+def test_grace(engine: str, tmp_path: Path, root: Path, options: list[str]) -> None:
+    options = [*options, "--grace", "0.5"]
+    with serve(engine, "xotcl", tmp_path, *options, root=root) as server, download(server) as sock:
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+        assert 0.4 < time.monotonic() - began < 0.5 + AT_ONCE_S
+        assert rest(sock) < LARGE
+
+
+@ALONE_AND_NOT
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal(
+    engine: str, tmp_path: Path, root: Path, number: int, options: list[str]
+) -> None:
+    with serve(engine, "xotcl", tmp_path, *options, root=root) as server, download(server):
+        server.process.send_signal(number)
+        wait_for(server.refuses)
+        began = time.monotonic()
+        assert server.end(number) == 0
+        assert time.monotonic() - began < AT_ONCE_S
+    assert not list(tmp_path.glob("tclchan-httpd-*"))
+
+
+@ALONE_AND_NOT
+def test_idle_ends_at_once(engine: str, tmp_path: Path, options: list[str]) -> None:
+    with (
+        serve(engine, "xotcl", tmp_path, *options) as server,
+        closing(http.client.HTTPConnection("127.0.0.1", server.port, 10)) as connection,
+    ):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        began = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - began < AT_ONCE_S
+
+
+def test_last_answer_says_so(engine: str, tmp_path: Path) -> None:
+    """A client that asks once more while its server drains is told that it is the last time."""
+    for name in SERVERS:
+        with (
+            serve(engine, name, tmp_path) as server,
+            closing(http.client.HTTPConnection("127.0.0.1", server.port, 10)) as connection,
+        ):
+            connection.connect()
+            connection.sock.sendall(b"GET /icon.png HTTP/1.1\r\nHost: a\r\n")
+            server.wait_for_connections(2)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(server.refuses)
+            connection.sock.sendall(b"\r\n")
+            response = http.client.HTTPResponse(connection.sock)
+            response.begin()
+            assert response.will_close
+            assert response.read() == ICON
+            assert server.process.wait(DEADLINE) == 0
+
+
+def test_page_that_computes(engine: str, tmp_path: Path, root: Path) -> None:
+    """It gets its grace as others do, and no more."""
+    with (
+        serve(engine, "xotcl", tmp_path, "--grace", "0.5", root=root) as server,
+        server.connect() as sock,
+    ):
+        sock.sendall(b"GET /forever.tml HTTP/1.0\r\n\r\n")
+        time.sleep(0.2)  # There is no sign of it from outside.
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(DEADLINE) == 0
+        assert 0.4 < time.monotonic() - began < 1.5 + AT_ONCE_S
+
+
+def test_workers_end_with_their_supervisor(two: Server) -> None:
+    workers = children(two.pid)
+    two.process.kill()
+    two.process.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    two.process.returncode = 0  # As the fixture wants it.
+
+
+@pytest.mark.skipif(not TCLHTTPD, reason="TCLHTTPD does not name a tree of tclhttpd's sources")
+def test_tclhttpd_keeps_alive_until_the_end(engine: str, tmp_path: Path) -> None:
+    with (
+        serve(engine, "tclhttpd", tmp_path, "--workers", "2", root=SITE) as server,
+        closing(http.client.HTTPConnection("127.0.0.1", server.port, 10)) as connection,
+    ):
+        for _ in range(5):
+            connection.request("GET", "/icon.png")
+            response = connection.getresponse()
+            assert response.read() == ICON
+            assert not response.will_close

@@ -1,0 +1,148 @@
+"""A worker as its supervisor sees it: a process, and a line to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from ._control import encode
+from .errors import HttpdError
+
+START_SECONDS = 60.0
+"""A worker that does not serve by then has not started."""
+
+KILL_SECONDS = 3.0
+"""So long after its grace, a worker that has not ended is killed."""
+
+
+class WorkerProcess:
+    """One process that serves the site; made by `start`.
+
+    Attributes:
+        number: that of its place among the workers.
+        pid: its process id.
+        began: when it was started, by `time.monotonic`.
+        site: what it serves: the fields of `Site`.
+        snapshot: what it last told of itself, see `Worker.snapshot`; empty before the first time.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Take over a process that was started, and the supervisor's end of the line to it."""
+        self.number = number
+        self.pid = process.pid
+        self.began = time.monotonic()
+        self.site: dict[str, Any] = {}
+        self.snapshot: dict[str, Any] = {}
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._answered = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls, number: int, listeners: Sequence[socket.socket], words: Sequence[str]
+    ) -> WorkerProcess:
+        """Start a process, and wait until it serves.
+
+        Args:
+            number: that of its place among the workers.
+            listeners: the sockets that it listens with.
+            words: the command line of ``tclchan httpd``, which is the worker's too.
+
+        Raises:
+            HttpdError: it ended before it served, or does not within `START_SECONDS`.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            control, *others = (sock.fileno() for sock in (theirs, *listeners))
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "tclchan", "httpd"),
+                *("--worker", f"{control}:{','.join(map(str, others))}"),
+                *words,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(control, *others),
+            )
+        worker = cls(number, process, *await asyncio.open_connection(sock=ours))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = await worker._reader.readline()
+                message = json.loads(line) if line else {}
+                if "ready" not in message:
+                    reason = await worker.wait()
+                    raise HttpdError(message.get("failed") or f"the worker {reason}")
+        except BaseException as error:
+            worker._kill()
+            worker._writer.close()
+            if isinstance(error, TimeoutError):
+                raise HttpdError(f"the worker does not serve after {START_SECONDS:.0f} s") from None
+            raise
+        worker.site = message["ready"]
+        worker._listening = asyncio.create_task(worker._listen())
+        return worker
+
+    async def ask(self, seconds: float) -> bool:
+        """Bring `snapshot` up to date.
+
+        Returns:
+            Whether the worker's event loop has answered within *seconds*.
+        """
+        self._answered.clear()
+        self._tell({"stats": {}})
+        try:
+            async with asyncio.timeout(seconds):
+                await self._answered.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def drain(self, grace: float, lull: float) -> None:
+        """Have it end; see `Worker.drain`."""
+        self._tell({"drain": {"grace": grace, "lull": lull}})
+
+    async def end(self, grace: float) -> str:
+        """Kill it if it has not ended some time after its *grace*; say how it ended."""
+        try:
+            async with asyncio.timeout(grace + KILL_SECONDS):
+                return await self.wait()
+        except TimeoutError:
+            self._kill()
+            return await self.wait()
+
+    async def wait(self) -> str:
+        """Wait for its end, and say how that came."""
+        code = await self._process.wait()
+        if self._listening is not None:
+            self._listening.cancel()
+        self._writer.close()
+        if code >= 0:
+            return f"ended with exit code {code}"
+        return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+
+    async def _listen(self) -> None:
+        while line := await self._reader.readline():
+            message = json.loads(line)
+            if "stats" in message:
+                self.snapshot = message["stats"]
+                self._answered.set()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()

@@ -1,0 +1,274 @@
+"""One process that serves a site: on its own, or as one of several that have a supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ._attach import drain
+from ._control import Control, Message
+from ._httpd import Site, serving
+from ._interp import Interp
+from ._listeners import refuse
+from ._stats import stats
+from ._systemd import ServiceManager
+from .errors import TclchanError
+
+STOP_LULL_SECONDS = 0.2
+"""So long a connection may wait for its next request while the server stops."""
+
+CLOSE_SECONDS = 0.5
+"""So long what is cut has for leaving."""
+
+
+class Worker:
+    """Serves the site that the command line names, until a signal, or its supervisor, ends that.
+
+    The end is a drain: nothing more is accepted, what is being answered is finished, and each
+    answer is the last one of its connection.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        listeners: Sequence[socket.socket],
+        draining: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            args: the command line.
+            listeners: what it listens with; they stay the caller's.
+            draining: is called when it has stopped accepting.
+        """
+        self._args = args
+        self._draining = draining
+        self._listeners = listeners
+        self._interp: Interp | None = None
+        self._site: Site | None = None
+        self._began = time.monotonic()
+        self._deadline: float | None = None
+        """When a drain that is under way ends."""
+        self._timer: threading.Timer | None = None
+        self._drained = False
+
+    def run(self, ready: Callable[[Site, Interp], None]) -> int:
+        """Serve.
+
+        Args:
+            ready: is called when the site is served, before the event loop runs.
+
+        Returns:
+            The exit code: 0, or that of an ``exit`` in the server's own code.
+
+        Raises:
+            TclchanError: the site cannot be served.
+        """
+        args = self._args
+        # Interp.run has handlers of its own. This one is for the time before it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with Interp(engine=args.engine, notifier=args.notifier, replace_socket=True) as interp:
+                self._interp = interp
+                for listener in self._listeners:
+                    interp.call("::iocp::inherit", listener.fileno())
+                interp.command("::tclchan::drained", self._on_drained)
+                address, port = self._listeners[0].getsockname()[:2]
+                with serving(
+                    interp,
+                    args.root,
+                    port=port,
+                    address=args.address or address,
+                    server=args.server,
+                    tclhttpd=args.tclhttpd,
+                    rc=args.rc,
+                    log_dir=args.log_dir,
+                    arguments=args.arguments,
+                    idle_timeout=args.idle_timeout,
+                    request_timeout=args.request_timeout,
+                    proxy_protocol=args.proxy_protocol,
+                ) as site:
+                    self._site = site
+                    ready(site, interp)
+                    if site.server == "tclhttpd":
+                        _keep_stdout_from_being_truncated()
+                    code = interp.run(drain=self.drain, patience=args.grace)
+                    if interp.stopped_by is not None or self._deadline is not None:
+                        _ignore_more_signals()
+                if self._drained:
+                    self._send_the_rest()
+                if self._deadline is not None:
+                    interp.close(seconds=CLOSE_SECONDS)
+                return code
+        except KeyboardInterrupt:
+            _ignore_more_signals()
+            if self._deadline is None:
+                self._draining()
+            return 0
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def drain(self, grace: float | None = None, lull: float = STOP_LULL_SECONDS) -> None:
+        """Begin to end; if that is under way, end no later than this call says.
+
+        Args:
+            grace: so many seconds from now, what is not finished is cut; by default what the
+                command line says.
+            lull: so many seconds a connection may wait for its next request, which is answered.
+                A client that asks again and again never sees its connection close under it.
+        """
+        assert self._interp is not None
+        grace = self._args.grace if grace is None else grace
+        deadline = time.monotonic() + grace
+        first = self._deadline is None
+        if self._deadline is None or deadline < self._deadline:
+            self._deadline = deadline
+            if self._timer is not None:
+                self._timer.cancel()
+            # A thread, since a page may compute and not come back to the event loop.
+            self._timer = threading.Timer(grace, self._interp.stop)
+            self._timer.daemon = True
+            self._timer.start()
+        try:
+            self._interp.call("::tclchan::httpd::drain", round(1000 * lull))
+        finally:
+            if first:
+                self._draining()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What there is to know of this process now. Any thread may ask.
+
+        Returns:
+            ``pid``; ``uptime`` in seconds; ``server`` and ``engine``, their names; ``connections``,
+            the sockets open besides the one that listens; and ``counters``, the fields of `Stats`.
+        """
+        counters = dataclasses.asdict(stats())
+        return {
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._began, 3),
+            "server": self._site.server if self._site else "",
+            "engine": self._site.engine if self._site else "",
+            "connections": max(0, counters["sockets_open"] - 1),
+            "counters": counters,
+        }
+
+    def snapshots(self) -> dict[int, dict[str, Any]]:
+        """What `snapshot` says, in the form of a supervisor's that has one worker."""
+        return {1: self.snapshot()}
+
+    def _send_the_rest(self) -> None:
+        """Wait until clients have the end of their answers; not if a signal comes."""
+        assert self._deadline is not None
+        hurry = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: hurry.set())
+        while time.monotonic() < self._deadline and not hurry.is_set() and not drain(0.1):
+            pass
+        _ignore_more_signals()
+
+    def _on_drained(self) -> None:
+        assert self._interp is not None
+        self._drained = True
+        self._interp.stop()
+
+
+def serve_alone(
+    args: argparse.Namespace, listeners: Sequence[socket.socket], manager: ServiceManager
+) -> int:
+    """Serve in this process, without a supervisor; see `Worker.run`."""
+
+    def draining() -> None:
+        manager.notify("STOPPING=1")
+        if not manager.sockets:
+            refuse(listeners)
+
+    def ready(site: Site, interp: Interp) -> None:
+        print(site, flush=True)
+        manager.notify("READY=1", f"STATUS={site}")
+        if manager.watchdog_seconds:
+            period = round(500 * manager.watchdog_seconds)
+
+            def beat() -> None:
+                manager.notify("WATCHDOG=1")
+                interp.call("after", period, "::tclchan::beat")
+
+            interp.command("::tclchan::beat", beat)
+            beat()
+
+    return Worker(args, listeners, draining).run(ready)
+
+
+def serve_supervised(args: argparse.Namespace) -> int:
+    """Serve with what the supervisor passed: ``--worker CONTROL:LISTENER,...``, descriptors."""
+    control_fd, _, listener_fds = args.worker.partition(":")
+    descriptors = [int(fd) for fd in (control_fd, *listener_fds.split(","))]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    sock, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    worker = Worker(args, listeners)
+    started = False
+
+    def received(message: Message) -> None:
+        if "stats" in message:
+            control.send({"stats": worker.snapshot()})
+        if "drain" in message:
+            worker.drain(**message["drain"])
+
+    control = Control(sock, received, lost=worker.drain)
+
+    def ready(site: Site, interp: Interp) -> None:
+        nonlocal started
+        started = True
+        control.watch(interp.tk)
+        control.send({"ready": {**dataclasses.asdict(site), "root": str(site.root)}})
+
+    # What a terminal that hangs up tells all of its processes is the supervisor's to act on. A
+    # handler, since programs that the site starts would inherit that the signal is ignored.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        return worker.run(ready)
+    except (TclchanError, OSError, ValueError) as error:
+        if started:
+            raise
+        control.send({"failed": str(error)})
+        return 1
+
+
+def _ignore_more_signals() -> None:
+    """Let the end that a signal has begun take its course.
+
+    The same signal may come again, from the terminal and from the program that started this one;
+    in the last steps of Python's own end it would kill the process.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _keep_stdout_from_being_truncated() -> None:
+    """Put a pipe between a standard output that is a regular file and this process.
+
+    tclhttpd runs CGI programs with ``2> /dev/stdout``, which opens that file anew and empties it.
+    """
+    sys.stdout.flush()
+    if not stat.S_ISREG(os.fstat(1).st_mode):
+        return
+    target = os.dup(1)
+    reader, writer = os.pipe()
+    os.dup2(writer, 1)
+    os.close(writer)
+
+    def pump() -> None:
+        while chunk := os.read(reader, 65536):
+            os.write(target, chunk)
+
+    threading.Thread(target=pump, name="tclchan-stdout", daemon=True).start()
