@@ -1,6 +1,6 @@
 """``tclchan httpd``: the command line, and who does what it says.
 
-The process opens the port, and then either serves the site itself
+The process opens the port, gives up root's rights, and then either serves the site itself
 (`_worker`), or has others do it and looks after them (`_supervisor`).
 """
 
@@ -11,6 +11,7 @@ import logging
 
 from ._httpd import MAX_PORT, MAX_SECONDS, SERVERS
 from ._listeners import check_listener, open_listeners
+from ._privileges import drop_privileges
 from ._supervisor import Supervisor
 from ._systemd import ServiceManager
 from ._worker import serve_alone, serve_supervised
@@ -81,6 +82,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="after SIGTERM or SIGINT, finish what is being answered for so long at most; a second"
         " signal ends it at once (default: %(default)g)",
     )
+    parser.add_argument("--user", metavar="NAME", help="the user to be once the port is open")
+    parser.add_argument(
+        "--group", metavar="NAME", help="the group to be then (default: that of the user)"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument(
         "arguments", nargs="*", metavar="-- ARG", help="further arguments of tclhttpd"
@@ -98,6 +103,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         port = DEFAULT_PORT if args.port is None else args.port
         listeners = open_listeners(args.address or DEFAULT_ADDRESS, port)
+    drop_privileges(args.user, args.group)
     if args.workers is None:
         return serve_alone(args, listeners, manager)
     return Supervisor(args, listeners, manager).run()
