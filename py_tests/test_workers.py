@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -349,6 +350,47 @@ def test_page_that_computes(engine: str, tmp_path: Path, root: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
         assert 0.4 < time.monotonic() - began < 1.5 + AT_ONCE_S
+
+
+def answer(sock: socket.socket) -> bytes:
+    response = http.client.HTTPResponse(sock)
+    response.begin()
+    return response.read()
+
+
+def test_max_connections(engine: str, tmp_path: Path) -> None:
+    ask = b"GET /icon.png HTTP/1.1\r\nHost: a\r\n\r\n"
+    with (
+        serve(engine, "xotcl", tmp_path, "--max-connections", "2") as server,
+        server.connect() as first,
+        server.connect() as second,
+    ):
+        for sock in (first, second):
+            sock.sendall(ask)
+            assert answer(sock) == ICON
+        with server.connect() as third, server.connect() as fourth:
+            third.sendall(ask)
+            fourth.sendall(ask)
+            first.sendall(ask)
+            assert answer(first) == ICON
+            assert select.select([third, fourth], [], [], 0.2)[0] == []
+            first.close()
+            assert answer(third) == ICON
+            assert select.select([fourth], [], [], 0.2)[0] == []
+            # It is let in, and answered, though nobody else is from now on.
+            server.process.send_signal(signal.SIGTERM)
+            assert answer(fourth) == ICON
+        assert server.process.wait(DEADLINE) == 0
+
+
+def test_max_connections_under_load(engine: str, tmp_path: Path) -> None:
+    options = ("--max-connections", "2", "--workers", "1")
+    with (
+        serve(engine, "xotcl", tmp_path, *options) as server,
+        Load(server, kept_alive=0, one_shot=12) as load,
+    ):
+        wait_for(lambda: load.answers > 300 or load.failures)
+    assert load.failures == []
 
 
 def test_workers_end_with_their_supervisor(two: Server) -> None:

@@ -82,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="after SIGTERM or SIGINT, finish what is being answered for so long at most; a second"
         " signal ends it at once (default: %(default)g)",
     )
+    parser.add_argument(
+        "--max-connections",
+        type=_positive,
+        metavar="N",
+        help="have at most N connections at a time, in each worker; others wait (default: as many"
+        " as there are descriptors)",
+    )
     parser.add_argument("--user", metavar="NAME", help="the user to be once the port is open")
     parser.add_argument(
         "--group", metavar="NAME", help="the group to be then (default: that of the user)"

@@ -16,7 +16,7 @@ from typing import Any
 
 from ._attach import drain
 from ._control import Control, Message
-from ._httpd import Site, serving
+from ._httpd import TCL_DIR, Site, serving
 from ._interp import Interp
 from ._listeners import refuse
 from ._stats import stats
@@ -82,6 +82,9 @@ class Worker:
                 for listener in self._listeners:
                     interp.call("::iocp::inherit", listener.fileno())
                 interp.command("::tclchan::drained", self._on_drained)
+                if args.max_connections:
+                    interp.call("source", str(TCL_DIR / "httpd_limit.tcl"))
+                    interp.call("::tclchan::httpd::limit::set_to", args.max_connections)
                 address, port = self._listeners[0].getsockname()[:2]
                 with serving(
                     interp,

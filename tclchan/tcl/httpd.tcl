@@ -64,7 +64,7 @@ proc ::tclchan::httpd::configure_listeners args {
 proc ::tclchan::httpd::end {} {
     variable server
     variable started
-    cancel_timers tclchan::httpd::recede
+    cancel_timers tclchan::httpd::recede tclchan::httpd::limit::*
     try {
         if {$started} { stop } else { give_up }
     } finally {
