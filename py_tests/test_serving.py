@@ -94,20 +94,24 @@ def same(interp: tclchan.Interp, before: dict[str, list[str]]) -> None:
 def give_back(engine: str, name: str, logs: Path | None) -> None:
     with hosting(engine) as tcl:
         before = holdings(tcl)
-        with tclchan.serving(tcl, SITE, log_dir=logs, **options_of(name)) as site:
+        access = logs / "access" if logs else None
+        options = {"log_dir": logs, "access_log": access, **options_of(name)}
+        with tclchan.serving(tcl, SITE, **options) as site:
             idle = socket.create_connection(("127.0.0.1", site.port), DEADLINE)
             assert run_with(tcl, lambda: [get(site, "/"), get(site, "/stats.tml")]) == 0
             assert holdings(tcl) != before
         with idle:
             assert idle.recv(1) == b""
         same(tcl, before)
+        if access:
+            assert access.read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_all_is_given_back(engine: str, tmp_path: Path, name: str) -> None:
     in_process(give_back, engine, name, None)
     in_process(give_back, engine, name, tmp_path)
-    kept = [file for file in tmp_path.iterdir() if file.stat().st_size]
+    kept = [file for file in tmp_path.iterdir() if file.stat().st_size and file.name != "access"]
     assert bool(kept) == (name != "tcllib"), "which writes none"
 
 

@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import pytest
 from httpclient import DEADLINE, TCLHTTPD, Server, reset, serve, wait_for
+from test_logs import wait_for_entries
 
 pytestmark = pytest.mark.skipif(
     not TCLHTTPD, reason="TCLHTTPD does not name a tree of tclhttpd's sources"
@@ -293,6 +294,45 @@ def test_virtual_host(engine: str, tmp_path: Path) -> None:
     ) as server:
         assert b"Tcl Web Server" in server.request("/")[1]
         assert server.request("/", Host="other.test")[1] == b"the other host"
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_access_log(engine: str, tmp_path: Path, threads: int) -> None:
+    """Of what its CGI programs, its worker threads and its virtual hosts answer, too."""
+    log, docs, rc = tmp_path / "access.log", tmp_path / "other", tmp_path / "other.rc"
+    docs.mkdir()
+    (docs / "index.html").write_text("the other host")
+    shipped = (TREE / "bin/tclhttpd.rc").read_text().replace("[::fileutil::tempdir]", str(tmp_path))
+    rc.write_text(
+        shipped + f"\nConfig docRoot {{{docs}}}\nConfig LogFile {{{tmp_path}/other-log}}\n"
+    )
+    own = ["-threads", str(threads)] if threads else ["-virtual", f"other.test {rc}"]
+    form = "application/x-www-form-urlencoded"
+    asked: list[tuple[str, str, str, str]] = []
+    with serve(
+        engine, "tclhttpd", tmp_path, "--access-log", str(log), "--", *own, root=None
+    ) as server:
+        requests: list[tuple[str, str, bytes | None, dict[str, str]]] = [
+            ("GET", "/", None, {}),
+            ("GET", "/cgi-bin/hello.cgi", None, {}),
+            ("POST", "/cgi-bin/test.cgi", b"name=value", {"Content_Type": form}),
+            ("GET", "/images", None, {}),
+            ("GET", "/admin", None, {}),
+            ("GET", "/status", None, {}),
+            ("GET", "/nothing/here", None, {}),
+            ("POST", "/forms/posttest.tml", b"a=b", {"Content_Type": form}),
+            ("GET", "/index.html", None, {"Host": "other.test"}),
+        ]
+        if threads:  # With virtual hosts, it has several passwords.
+            headers = {"Authorization": password(server)}
+            requests.append(("GET", "/debug/pvalue?aname=tcl_platform", None, headers))
+        for method, path, body, headers in requests:
+            response, answer = server.request(path, method, body, **headers)
+            user = "debug" if "Authorization" in headers else "-"
+            line = f"{method} {path} HTTP/1.1"
+            asked.append((user, line, str(response.status), str(len(answer))))
+        found = wait_for_entries(log, len(asked))
+    assert [(e.user, e.request, e.status, e.bytes) for e in found] == asked
 
 
 def test_https(engine: str, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from tclchan import _cli
 from tclchan._supervisor import Supervisor
 from tclchan._systemd import ServiceManager
 
+ONE = ("--workers", "1", "--log-level", "info")
+TWO = ("--workers", "2", "--log-level", "info")
 LARGE = 12_000_000
 ICON = (SITE / "icon.png").read_bytes()
 ALONE_AND_NOT = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["alone", "two"])
@@ -34,7 +36,7 @@ ALONE_AND_NOT = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids
 
 @pytest.fixture
 def two(engine: str, tmp_path: Path) -> Iterator[Server]:
-    with serve(engine, "xotcl", tmp_path, "--workers", "2") as server:
+    with serve(engine, "xotcl", tmp_path, *TWO) as server:
         yield server
 
 
@@ -120,7 +122,7 @@ class Load:
 
 
 def test_both_serve(engine: str, tmp_path: Path, root: Path) -> None:
-    with serve(engine, "xotcl", tmp_path, "--workers", "2", root=root) as server:
+    with serve(engine, "xotcl", tmp_path, *TWO, root=root) as server:
         assert server.banner.endswith(", 2 workers")
         pids: set[int] = set()
         for _ in range(200):
@@ -186,7 +188,7 @@ def test_a_worker_that_exits_is_replaced(engine: str, tmp_path: Path) -> None:
     root.mkdir()
     (root / "end.tml").write_text("before [exit 7] after")
     (root / "index.html").write_text("hello")
-    with serve(engine, "xotcl", tmp_path, "--workers", "1", root=root) as server:
+    with serve(engine, "xotcl", tmp_path, *ONE, root=root) as server:
         server.raw(b"GET /end.tml HTTP/1.0\r\n\r\n")
         wait_for(lambda: "ended with exit code 7" in server.stderr())
         # The queue of its socket is the supervisor's: it waits for the next one.
@@ -196,7 +198,7 @@ def test_a_worker_that_exits_is_replaced(engine: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name in SERVERS if name != "tcllib"])
 def test_reload_under_load(engine: str, tmp_path: Path, name: str) -> None:
     with (
-        serve(engine, name, tmp_path, "--workers", "2", root=SITE) as server,
+        serve(engine, name, tmp_path, *TWO, root=SITE) as server,
         Load(server, kept_alive=4, one_shot=4) as load,
     ):
         for _ in range(2):
@@ -210,7 +212,7 @@ def test_reload_under_load(engine: str, tmp_path: Path, name: str) -> None:
 
 
 def test_reload_that_fails(engine: str, tmp_path: Path, root: Path) -> None:
-    with serve(engine, "xotcl", tmp_path, "--workers", "2", root=root) as server:
+    with serve(engine, "xotcl", tmp_path, *TWO, root=root) as server:
         before = serving(server)
         root.rename(tmp_path / "elsewhere")
         server.process.send_signal(signal.SIGHUP)
@@ -404,7 +406,7 @@ def test_workers_end_with_their_supervisor(two: Server) -> None:
 @pytest.mark.skipif(not TCLHTTPD, reason="TCLHTTPD does not name a tree of tclhttpd's sources")
 def test_tclhttpd_keeps_alive_until_the_end(engine: str, tmp_path: Path) -> None:
     with (
-        serve(engine, "tclhttpd", tmp_path, "--workers", "2", root=SITE) as server,
+        serve(engine, "tclhttpd", tmp_path, *TWO, root=SITE) as server,
         closing(http.client.HTTPConnection("127.0.0.1", server.port, 10)) as connection,
     ):
         for _ in range(5):

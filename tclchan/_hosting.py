@@ -7,8 +7,8 @@ The process opens the port, gives up root's rights, and then either serves the s
 from __future__ import annotations
 
 import argparse
-import logging
 
+from . import _logs
 from ._httpd import MAX_PORT, MAX_SECONDS, SERVERS
 from ._listeners import check_listener, open_listeners
 from ._privileges import drop_privileges
@@ -48,6 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-dir", metavar="DIR", help="keep the server's logs there (default: no logs are kept)"
     )
+    parser.add_argument(
+        "--access-log",
+        metavar="FILE",
+        help="append a line in the combined format for each answer; - is the standard output;"
+        " SIGUSR1 opens the file anew",
+    )
+    _logs.add_arguments(parser)
     parser.add_argument(
         "--idle-timeout",
         type=_seconds,
@@ -101,9 +108,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, or until the server's own code calls ``exit``."""
-    logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
-    if args.worker:
-        return serve_supervised(args)
+    with _logs.logging_to(args.log_file, args.log_format, args.log_level):
+        return serve_supervised(args) if args.worker else _serve(args)
+
+
+def _serve(args: argparse.Namespace) -> int:
     manager = ServiceManager.from_environment()
     if listeners := manager.http_sockets():
         check_listener(listeners, args.port, args.address)

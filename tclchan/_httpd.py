@@ -62,6 +62,7 @@ def serving(
     tclhttpd: str | os.PathLike[str] | None = None,
     rc: str | os.PathLike[str] | None = None,
     log_dir: str | os.PathLike[str] | None = None,
+    access_log: str | os.PathLike[str] | None = None,
     arguments: Sequence[str] = (),
     idle_timeout: float = 0,
     request_timeout: float = 0,
@@ -88,6 +89,9 @@ def serving(
         tclhttpd: a tree of tclhttpd's sources, which is not written to.
         rc: a configuration file for tclhttpd, read after its own.
         log_dir: where the server's logs go; without one they are not kept.
+        access_log: a file to which a line in Apache's combined format is appended for each answer;
+            ``"-"`` is the standard output. Once the file has been renamed,
+            ``interp.call("::tclchan::access::reopen")`` goes on in a new one.
         arguments: more words for tclhttpd's command line.
         idle_timeout: seconds after which a connection is ended whose client does nothing while it
             is waited for; 0: it may be silent for ever. The driver's ``-idletimeout``.
@@ -133,6 +137,8 @@ def serving(
             interp.call("::tclchan::httpd::begin", server)
             stack.callback(interp.call, "::tclchan::httpd::end")
             interp.call("source", str(TCL_DIR / f"httpd_{server}.tcl"))
+            if access_log is not None:
+                _start_access_log(interp, access_log, server)
             words = tuple(word for option in options.items() for word in option)
             actual = interp.call("::tclchan::httpd::launch", directory, address, str(port), words)
             interp.call(
@@ -150,6 +156,13 @@ def serving(
             server,
             str(interp.call("::iocp::engine")),
         )
+
+
+def _start_access_log(interp: Interp, path: str | os.PathLike[str], server: str) -> None:
+    path = os.fspath(path)
+    interp.call("source", str(TCL_DIR / "access.tcl"))
+    interp.call("::tclchan::access::start", path if path == "-" else os.path.abspath(path))
+    interp.call("source", str(TCL_DIR / f"access_{server}.tcl"))
 
 
 def _directory(what: str, path: str | os.PathLike[str]) -> str:

@@ -85,7 +85,7 @@ class WorkerProcess:
                     reason = await worker.wait()
                     raise HttpdError(message.get("failed") or f"the worker {reason}")
         except BaseException as error:
-            worker._kill()
+            worker.send_signal(signal.SIGKILL)
             worker._writer.close()
             if isinstance(error, TimeoutError):
                 raise HttpdError(f"the worker does not serve after {START_SECONDS:.0f} s") from None
@@ -119,7 +119,7 @@ class WorkerProcess:
             async with asyncio.timeout(grace + KILL_SECONDS):
                 return await self.wait()
         except TimeoutError:
-            self._kill()
+            self.send_signal(signal.SIGKILL)
             return await self.wait()
 
     async def wait(self) -> str:
@@ -143,6 +143,7 @@ class WorkerProcess:
         if not self._writer.is_closing():
             self._writer.write(encode(message))
 
-    def _kill(self) -> None:
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended."""
         with suppress(ProcessLookupError):
-            self._process.kill()
+            self._process.send_signal(number)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import _logs
 from ._httpd import Site
 from ._listeners import refuse
 from ._process import WorkerProcess
@@ -108,6 +109,7 @@ class Supervisor:
     async def _run(self) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_end_signal)
         work = asyncio.create_task(self._work())
@@ -126,6 +128,11 @@ class Supervisor:
 
     def _on_end_signal(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
+
+    def _reopen_logs(self) -> None:
+        _logs.reopen()
+        for process in {slot.process for slot in self._slots if slot.process} | {*self._endings}:
+            process.send_signal(signal.SIGUSR1)
 
     async def _work(self) -> None:
         """Start the first worker, when that serves the others, and keep them at work."""

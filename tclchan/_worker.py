@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from . import _logs
 from ._attach import drain
 from ._control import Control, Message
 from ._httpd import TCL_DIR, Site, serving
@@ -22,6 +24,8 @@ from ._listeners import refuse
 from ._stats import stats
 from ._systemd import ServiceManager
 from .errors import TclchanError
+
+log = logging.getLogger("tclchan.httpd")
 
 STOP_LULL_SECONDS = 0.2
 """So long a connection may wait for its next request while the server stops."""
@@ -79,6 +83,8 @@ class Worker:
         try:
             with Interp(engine=args.engine, notifier=args.notifier, replace_socket=True) as interp:
                 self._interp = interp
+                _logs.take_background_errors(interp)
+                _logs.reopen_on_signal(interp)
                 for listener in self._listeners:
                     interp.call("::iocp::inherit", listener.fileno())
                 interp.command("::tclchan::drained", self._on_drained)
@@ -95,12 +101,14 @@ class Worker:
                     tclhttpd=args.tclhttpd,
                     rc=args.rc,
                     log_dir=args.log_dir,
+                    access_log=args.access_log,
                     arguments=args.arguments,
                     idle_timeout=args.idle_timeout,
                     request_timeout=args.request_timeout,
                     proxy_protocol=args.proxy_protocol,
                 ) as site:
                     self._site = site
+                    log.info("%s", site)
                     ready(site, interp)
                     if site.server == "tclhttpd":
                         _keep_stdout_from_being_truncated()
@@ -111,6 +119,7 @@ class Worker:
                     self._send_the_rest()
                 if self._deadline is not None:
                     interp.close(seconds=CLOSE_SECONDS)
+                log.info("ended with exit code %d", code)
                 return code
         except KeyboardInterrupt:
             _ignore_more_signals()

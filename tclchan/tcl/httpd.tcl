@@ -69,6 +69,8 @@ proc ::tclchan::httpd::end {} {
         if {$started} { stop } else { give_up }
     } finally {
         zero_copy 0
+        # After the connections, since the end of one may be worth a line.
+        if {[namespace exists ::tclchan::access]} { ::tclchan::access::stop }
         set server ""
     }
 }
@@ -325,8 +327,10 @@ proc ::tclchan::httpd::listeners {} {
 # one slow reader must not delay the end of the process.
 proc ::tclchan::httpd::hurry {} {
     # Options of a channel cannot be set while fcopy writes to it: closing the source ends the copy.
+    # The standard channels stay as they are: others may have them, too.
     foreach chan [file channels] {
-        if {![string match iocp* $chan] && [catch {fconfigure $chan -blocking 0} message]
+        if {![string match iocp* $chan] && ![string match std* $chan]
+            && [catch {fconfigure $chan -blocking 0} message]
             && [string match "*copy in progress*" $message]} {
             catch {close $chan}
         }

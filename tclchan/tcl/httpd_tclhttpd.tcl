@@ -73,6 +73,7 @@ proc ::tclchan::httpd::extend {} {
         if {![info exists ::MimeType(.$extension)]} { set ::MimeType(.$extension) $type }
     }
     Url_PrefixInstall /stats.json {::tclchan::httpd::return_stats}
+    if {[info commands ::tclchan::access::install] ne ""} { ::tclchan::access::install }
 }
 
 proc ::tclchan::httpd::return_stats {sock suffix} {
