@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import AT_ONCE_S
@@ -24,6 +23,7 @@ from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Server, serve, wait_fo
 
 import tclchan
 from tclchan import _cli
+from tclchan._snapshot import Snapshot
 from tclchan._supervisor import Supervisor
 from tclchan._systemd import ServiceManager
 
@@ -138,7 +138,7 @@ COMMAND_LINE = ["httpd", "--root", str(SITE), "--port", "0", "--workers", "2"]
 def test_snapshots(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What monitoring is built on: the supervisor knows how its workers are."""
     monkeypatch.setenv("TCLCHAN_ENGINE", engine)
-    snapshots: dict[int, dict[str, Any]] = {}
+    snapshots: dict[int, Snapshot] = {}
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         supervisor = Supervisor(_cli.parse(COMMAND_LINE), [listener], ServiceManager("", 0, []))

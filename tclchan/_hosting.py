@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import _logs
+from . import _logs, _monitor
 from ._httpd import MAX_PORT, MAX_SECONDS, SERVERS
 from ._listeners import check_listener, open_listeners
 from ._privileges import drop_privileges
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " SIGUSR1 opens the file anew",
     )
     _logs.add_arguments(parser)
+    _monitor.add_arguments(parser, _port)
     parser.add_argument(
         "--idle-timeout",
         type=_seconds,

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ._control import encode
+from ._snapshot import Snapshot
 from .errors import HttpdError
 
 START_SECONDS = 60.0
@@ -30,7 +31,7 @@ class WorkerProcess:
         pid: its process id.
         began: when it was started, by `time.monotonic`.
         site: what it serves: the fields of `Site`.
-        snapshot: what it last told of itself, see `Worker.snapshot`; empty before the first time.
+        snapshot: what it last told of itself, see `Snapshot`; empty before the first time.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class WorkerProcess:
         self.pid = process.pid
         self.began = time.monotonic()
         self.site: dict[str, Any] = {}
-        self.snapshot: dict[str, Any] = {}
+        self.snapshot: Snapshot = {}
         self._process = process
         self._reader = reader
         self._writer = writer

@@ -12,17 +12,17 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from . import _logs
+from . import _logs, _monitor
 from ._httpd import Site
 from ._listeners import refuse
 from ._process import WorkerProcess
+from ._snapshot import Snapshot
 from ._systemd import ServiceManager
-from ._worker import STOP_LULL_SECONDS
+from ._worker import STOP_LULL_SECONDS, announce
 from .errors import HttpdError
 
 RELOAD_LULL_SECONDS = 2.0
@@ -33,7 +33,7 @@ BACKOFF_MOST_SECONDS = 30.0
 BACKOFF_RESET_SECONDS = 10.0
 """A worker that has lived so long has not failed at its start."""
 
-STATS_SECONDS = 5.0
+STATS_SECONDS = 1.0
 """How often workers are asked for their statistics, unless the service manager wants it oftener."""
 
 log = logging.getLogger("tclchan.supervisor")
@@ -78,6 +78,7 @@ class Supervisor:
         self._slots = [Slot(number) for number in range(1, args.workers + 1)]
         self._endings: dict[WorkerProcess, asyncio.Task[None]] = {}
         """The processes that are to end, and who sees to it."""
+        self._metrics = ""
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -88,16 +89,13 @@ class Supervisor:
         Raises:
             HttpdError: a worker cannot start.
         """
-        return asyncio.run(self._run())
+        with _monitor.monitoring_if_asked(self._args, self.snapshots) as self._metrics:
+            return asyncio.run(self._run())
 
-    def snapshots(self) -> dict[int, dict[str, Any]]:
-        """What each worker last told of itself, by its number. Any thread may ask.
+    def snapshots(self) -> Mapping[int, Snapshot]:
+        """What each worker last told of itself. Any thread may ask.
 
         One that has told nothing yet, or whose place is empty, is left out.
-
-        Returns:
-            What `Worker.snapshot` says, and ``restarts``, how often a worker of that number ended
-            unasked.
         """
         running = ((slot, slot.process) for slot in self._slots)
         return {
@@ -142,7 +140,7 @@ class Supervisor:
         assert first.process is not None
         site = Site(**{**first.process.site, "root": Path(first.process.site["root"])})
         count = len(self._slots)
-        print(f"{site}, {count} worker{'s' if count > 1 else ''}", flush=True)
+        announce(f"{site}, {count} worker{'s' if count > 1 else ''}", self._metrics)
         self._manager.notify("READY=1", f"STATUS={site}")
         async with asyncio.TaskGroup() as tasks:
             for slot in self._slots:

@@ -12,16 +12,15 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-from . import _logs
+from . import _logs, _monitor
 from ._attach import drain
 from ._control import Control, Message
 from ._httpd import TCL_DIR, Site, serving
 from ._interp import Interp
 from ._listeners import refuse
-from ._stats import stats
+from ._snapshot import Snapshot, Snapshots, of_this_process
 from ._systemd import ServiceManager
 from .errors import TclchanError
 
@@ -58,8 +57,7 @@ class Worker:
         self._draining = draining
         self._listeners = listeners
         self._interp: Interp | None = None
-        self._site: Site | None = None
-        self._began = time.monotonic()
+        self._snapshots: Snapshots = dict
         self._deadline: float | None = None
         """When a drain that is under way ends."""
         self._timer: threading.Timer | None = None
@@ -107,8 +105,7 @@ class Worker:
                     request_timeout=args.request_timeout,
                     proxy_protocol=args.proxy_protocol,
                 ) as site:
-                    self._site = site
-                    log.info("%s", site)
+                    self._snapshots = of_this_process(site.server, site.engine)
                     ready(site, interp)
                     if site.server == "tclhttpd":
                         _keep_stdout_from_being_truncated()
@@ -157,26 +154,12 @@ class Worker:
             if first:
                 self._draining()
 
-    def snapshot(self) -> dict[str, Any]:
-        """What there is to know of this process now. Any thread may ask.
+    def snapshots(self) -> Mapping[int, Snapshot]:
+        """What there is to know of this process, which is worker 1, once it serves.
 
-        Returns:
-            ``pid``; ``uptime`` in seconds; ``server`` and ``engine``, their names; ``connections``,
-            the sockets open besides the one that listens; and ``counters``, the fields of `Stats`.
+        Any thread may ask.
         """
-        counters = dataclasses.asdict(stats())
-        return {
-            "pid": os.getpid(),
-            "uptime": round(time.monotonic() - self._began, 3),
-            "server": self._site.server if self._site else "",
-            "engine": self._site.engine if self._site else "",
-            "connections": max(0, counters["sockets_open"] - 1),
-            "counters": counters,
-        }
-
-    def snapshots(self) -> dict[int, dict[str, Any]]:
-        """What `snapshot` says, in the form of a supervisor's that has one worker."""
-        return {1: self.snapshot()}
+        return self._snapshots()
 
     def _send_the_rest(self) -> None:
         """Wait until clients have the end of their answers; not if a signal comes."""
@@ -205,7 +188,7 @@ def serve_alone(
             refuse(listeners)
 
     def ready(site: Site, interp: Interp) -> None:
-        print(site, flush=True)
+        announce(str(site), metrics)
         manager.notify("READY=1", f"STATUS={site}")
         if manager.watchdog_seconds:
             period = round(500 * manager.watchdog_seconds)
@@ -217,7 +200,9 @@ def serve_alone(
             interp.command("::tclchan::beat", beat)
             beat()
 
-    return Worker(args, listeners, draining).run(ready)
+    worker = Worker(args, listeners, draining)
+    with _monitor.monitoring_if_asked(args, worker.snapshots) as metrics:
+        return worker.run(ready)
 
 
 def serve_supervised(args: argparse.Namespace) -> int:
@@ -232,7 +217,7 @@ def serve_supervised(args: argparse.Namespace) -> int:
 
     def received(message: Message) -> None:
         if "stats" in message:
-            control.send({"stats": worker.snapshot()})
+            control.send({"stats": worker.snapshots()[1]})
         if "drain" in message:
             worker.drain(**message["drain"])
 
@@ -254,6 +239,13 @@ def serve_supervised(args: argparse.Namespace) -> int:
             raise
         control.send({"failed": str(error)})
         return 1
+
+
+def announce(*lines: str) -> None:
+    """Tell the user, and the log, that there is a server."""
+    for line in filter(None, lines):
+        log.info("%s", line)
+        print(line, flush=True)
 
 
 def _ignore_more_signals() -> None:

@@ -126,7 +126,7 @@ import tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)
 names = project["build-system"]["requires"] + project["project"]["dependencies"]
-for extra in {"test": ["test", "bench"], "bench": ["bench"]}.get(sys.argv[1], []):
+for extra in {"test": ["test", "bench", "metrics"], "bench": ["bench"]}.get(sys.argv[1], []):
     names += project["project"]["optional-dependencies"][extra]
 print(*names, sep="\n")
 EOF
