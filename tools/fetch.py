@@ -7,6 +7,8 @@
     tcl9.0           Tcl 9.0, its headers, Thread and tls; bin/tclsh9.0 runs where it lies, and
                      the files in pkgconfig are about that place
     tcl9.0-source    its sources, or those of a later 9.0 where these are gone
+    prometheus       usr/bin/prometheus and usr/bin/promtool of this machine's release; installed,
+                     its package would start a service for the whole network
 
 They lie in TCLCHAN_CACHE, or in tclchan below XDG_CACHE_HOME or ~/.cache. What is there is not
 fetched again, and a directory that is there is complete. Nothing of the system is changed: apt is
@@ -33,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 APT = Path("/etc/apt")
+OWN_RELEASE = "{codename} {codename}-updates {codename}-security"
 # A stanza of apt's sources: its fields by their names in lower case.
 Stanza = dict[str, str]
 
@@ -85,8 +88,9 @@ def recipe(name: str) -> Recipe:
     if name == "tcl8.6-source":
         version = output("dpkg-query", "-W", "-f", "${source:Version}", "libtcl8.6")
         package = f"tcl8.6={version}" if version else "tcl8.6"
-        suites = "{codename} {codename}-updates {codename}-security"
-        return Recipe((package,), (suites,), unpack_source)
+        return Recipe((package,), (OWN_RELEASE,), unpack_source)
+    if name == "prometheus":
+        return Recipe(("prometheus",), (OWN_RELEASE,), unpack_programs)
     if name == "tcl9.0-source":
         return Recipe(("tcl9.0",), ("trixie", "testing"), unpack_source)
     tcl = "tcl9.0 libtcl9.0 tcl9.0-dev tcl9.0-thread tcl-tls"
@@ -99,7 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ["tcl8.6-source", "tcl9.0", "tcl9.0-source"]
+    names = ["tcl8.6-source", "tcl9.0", "tcl9.0-source", "prometheus"]
     parser.add_argument("names", metavar="NAME", nargs="+", choices=names)
     try:
         for name in parser.parse_args().names:
@@ -271,10 +275,15 @@ def unpack_source(packages: Path, target: Path, _place: Path) -> None:
     top.rename(target)
 
 
-def unpack_tcl9(packages: Path, target: Path, place: Path) -> None:
-    """Unpack programs and libraries, and add what makes them usable from *place*."""
+def unpack_programs(packages: Path, target: Path, _place: Path) -> None:
+    """Unpack packages whose programs run where they lie."""
     for package in sorted(packages.glob("*.deb")):
         run(["dpkg-deb", "-x", str(package), str(target)])
+
+
+def unpack_tcl9(packages: Path, target: Path, place: Path) -> None:
+    """Unpack programs and libraries, and add what makes them usable from *place*."""
+    unpack_programs(packages, target, place)
     (library,) = target.glob("usr/lib/*/libtcl9.0.so")
     (loader,) = (path for path in library.parent.glob("ld*.so.*") if path.is_file())
     script = target / "bin" / "tclsh9.0"

@@ -131,9 +131,10 @@ for extra in {"test": ["test", "bench", "metrics"], "bench": ["bench"]}.get(sys.
 print(*names, sep="\n")
 EOF
 
-# Tcl 9, which Debian 12 has not, and the test suites of Tcl's core, which are in no package.
+# Tcl 9, which Debian 12 has not; the test suites of Tcl's core, which are in no package; and
+# Prometheus, whose package would start a service.
 if [ "$purpose" = test ]; then
-    rm -f build/tcl9
+    rm -f build/tcl9 build/prometheus
     if tcl9=$(.venv/bin/python tools/fetch.py tcl9.0); then
         ln -s "$tcl9" build/tcl9
     else
@@ -143,4 +144,9 @@ if [ "$purpose" = test ]; then
         .venv/bin/python tools/fetch.py tcl$tcl-source >/dev/null ||
             echo "the test suites of Tcl $tcl itself are left out therefore" >&2
     done
+    if prometheus=$(.venv/bin/python tools/fetch.py prometheus); then
+        ln -s "$prometheus" build/prometheus
+    else
+        echo "the test of the dashboard is left out therefore" >&2
+    fi
 fi
