@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -352,6 +353,44 @@ def test_page_that_computes(engine: str, tmp_path: Path, root: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
         assert 0.4 < time.monotonic() - began < 1.5 + AT_ONCE_S
+
+
+def test_metrics_of_all(engine: str, tmp_path: Path) -> None:
+    with serve(engine, "xotcl", tmp_path, *TWO, "--metrics", "0") as server:
+        url = server.line().removeprefix("metrics at ")
+
+        def told(sample: str) -> bool:
+            with urllib.request.urlopen(url, timeout=DEADLINE) as response:
+                return sample in response.read().decode()
+
+        for number in (1, 2):
+            line = f'tclchan_worker_info{{engine="{engine}",server="xotcl",worker="{number}"}} 1.0'
+            wait_for(lambda: told(line))  # noqa: B023
+        os.kill(serving(server)[2], signal.SIGKILL)
+        wait_for(lambda: told('tclchan_worker_restarts_total{worker="2"} 1.0'))
+        assert told('tclchan_worker_restarts_total{worker="1"} 0.0')
+
+
+def test_logs_of_all_are_rotated(engine: str, tmp_path: Path) -> None:
+    """No line is lost, and no process goes on in the old files."""
+    files = [tmp_path / "access.log", tmp_path / "own.log"]
+    old = [file.with_suffix(".old") for file in files]
+    options = (*TWO, "--access-log", str(files[0]), "--log-file", str(files[1]))
+    with (
+        serve(engine, "xotcl", tmp_path, *options) as server,
+        Load(server, kept_alive=0, one_shot=4) as load,
+    ):
+        wait_for(lambda: load.answers > 50)
+        for file, name in zip(files, old, strict=True):
+            file.rename(name)
+        server.process.send_signal(signal.SIGUSR1)
+        wait_for(lambda: files[1].exists() and files[1].read_text().count("opened anew") == 3)
+        size, answers = old[0].stat().st_size, load.answers
+        wait_for(lambda: load.answers > answers + 50)
+        assert old[0].stat().st_size == size
+    assert load.failures == []
+    lines = sum(file.read_text().count("\n") for file in (files[0], old[0]))
+    assert lines == load.answers
 
 
 def answer(sock: socket.socket) -> bytes:
