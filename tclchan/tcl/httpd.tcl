@@ -16,6 +16,8 @@ namespace eval ::tclchan::httpd {
     # This file is read anew for each site, also while another one is served.
     variable server
     if {![info exists server]} { set server "" }
+    variable draining
+    if {![info exists draining]} { set draining 0 }
 
     # Only the types that the servers leave out or name by outdated names; see content_type.
     variable types {
