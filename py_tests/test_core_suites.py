@@ -159,7 +159,7 @@ def test_every_interpreter_has_the_driver(
 WHO = """
 proc who where {
     set listener [socket -server none -myaddr 127.0.0.1 0]
-    regexp {^[a-z]+} $listener type
+    regexp {^(?:sock|iocp)} $listener type
     close $listener
     if {$type eq "sock" && ![info exists ::env(TCLCHAN_TEST_SOCKET)]} {
         return "$where $type"
