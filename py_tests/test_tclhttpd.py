@@ -198,6 +198,7 @@ def test_password_and_forms(server: Server, logs: Path) -> None:
     for path, text in [
         ("/debug/pvalue?aname=tcl_platform", b"machine"),
         ("/status/", b"<title>Tcl HTTPD Status</title>"),
+        ("/status/", b"<td>Sockets open:</td>"),
         ("/status/text", b"Hour merge has not occurred"),
     ]:
         response, body = server.request(path, Authorization=authorization)

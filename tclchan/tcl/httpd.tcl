@@ -10,7 +10,7 @@
 # Before the end, it may call drain.
 #
 # The servers themselves are loaded as they were installed. What they lack for serving a site is
-# added by subclassing and through their own hooks, never by changing or redefining their code.
+# added by subclassing, through their own hooks, and around their procedures; their code stays.
 
 namespace eval ::tclchan::httpd {
     # This file is read anew for each site, also while another one is served.

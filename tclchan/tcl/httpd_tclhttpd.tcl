@@ -73,7 +73,16 @@ proc ::tclchan::httpd::extend {} {
         if {![info exists ::MimeType(.$extension)]} { set ::MimeType(.$extension) $type }
     }
     Url_PrefixInstall /stats.json {::tclchan::httpd::return_stats}
+    if {[info commands ::StatusMainTable] ne ""} {
+        rename ::StatusMainTable ::tclchan::httpd::main_table
+        interp alias {} ::StatusMainTable {} ::tclchan::httpd::status_table
+    }
     if {[info commands ::tclchan::access::install] ne ""} { ::tclchan::access::install }
+}
+
+# The pages below /status have what iocp_stats tells behind the server's own figures.
+proc ::tclchan::httpd::status_table args {
+    return "[main_table {*}$args]\n<p><table border>[iocp_stats 1]</table>\n"
 }
 
 proc ::tclchan::httpd::return_stats {sock suffix} {
