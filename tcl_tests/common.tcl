@@ -222,15 +222,21 @@ proc nextAccepted {} {
     return $chan
 }
 
-# waitAhead LISTENER --
-#	Let the event loop turn until connections are accepted ahead of the script.
-proc waitAhead {listener} {
+# crowd LISTENER COUNT --
+#	Have the peer process connect, COUNT clients at a time, until some are accepted ahead of the
+#	script: those of one time may all be delivered before one is seen to wait. Their peerIds.
+proc crowd {listener count} {
+    set ids {}
     for {set i 0} {[lindex [fconfigure $listener -backlog] 1] == 0} {incr i} {
-        if {$i > 1000} {
+        if {$i > 5000} {
             return -code error "nothing is accepted ahead of the script"
+        }
+        if {$i % 1000 == 0} {
+            lappend ids {*}[peer many [portOf $listener] $count]
         }
         turns 1
     }
+    return $ids
 }
 
 # pair ?SERVERCOMMAND? ?CLIENTCOMMAND? ?LISTENER OPTIONS? --
