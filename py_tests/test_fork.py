@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ mount --bind "$0" /etc/resolv.conf && mount --bind "$1" /etc/nsswitch.conf && sh
 """
 
 
+def printed(command: Sequence[str], cwd: Path, seconds: float = 60) -> str:
+    """Return what a program prints that has nothing to complain of."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=seconds, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
 def test_fork_during_a_lookup(tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TCLCHAN_ENGINE", engine)
     unshare = ["unshare", "-m", "-n", "-r"]
@@ -66,16 +76,9 @@ def test_fork_during_a_lookup(tmp_path: Path, engine: str, monkeypatch: pytest.M
     resolv, switch = tmp_path / "resolv.conf", tmp_path / "nsswitch.conf"
     resolv.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:1\nsearch .\n")
     switch.write_text("hosts: dns\n")
-    done = subprocess.run(
-        [*unshare, "sh", "-c", ALONE, resolv, switch, sys.executable, "-c", SCRIPT, NAME_SERVER],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=60,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout == "1 1 0 error\nok 127.0.0.1 connection refused\n"
+    alone = [*unshare, "sh", "-c", ALONE, str(resolv), str(switch)]
+    command = [*alone, sys.executable, "-c", SCRIPT, str(NAME_SERVER)]
+    assert printed(command, tmp_path) == "1 1 0 error\nok 127.0.0.1 connection refused\n"
 
 
 # It sends and receives at the same time, both a little at a time.
@@ -234,16 +237,8 @@ with tclchan.Interp(engine=engine, notifier=notifier) as tcl:
 @pytest.mark.parametrize("notifier", ["tcl", "ring"])
 def test_fork_amid_traffic(engine: str, notifier: str, tmp_path: Path) -> None:
     """Children that use, close or leave their copies change nothing of what the parent does."""
-    done = subprocess.run(
-        [sys.executable, "-c", AMID_TRAFFIC, engine, notifier, PEER],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=90,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout == "True {0} True True 0\n"
+    command = [sys.executable, "-c", AMID_TRAFFIC, engine, notifier, PEER]
+    assert printed(command, tmp_path, 90) == "True {0} True True 0\n"
 
 
 STALE = """
@@ -389,13 +384,5 @@ def test_forked_children_share_what_their_parent_has_inherited(
     engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TCLCHAN_ENGINE", engine)
-    done = subprocess.run(
-        [sys.executable, "-c", PREFORK],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=60,
-        check=False,
-    )
-    assert done.stderr == ""
-    assert done.stdout == "a b\n"
+    command = [sys.executable, "-c", PREFORK]
+    assert printed(command, tmp_path) == "a b\n"
