@@ -125,7 +125,7 @@ def workers() -> Mapping[int, Mapping[str, object]]:
     gone.wait()
     return {
         2: {**named, "pid": gone.pid, "counters": counters, "restarts": 4},
-        1: {**named, "pid": os.getpid(), "counters": counters},
+        1: {**named, "pid": os.getpid(), "counters": counters, "restarts": 0},
     }
 
 

@@ -16,67 +16,47 @@ from prometheus_client.registry import Collector
 from ._build_config import VERSION
 from ._snapshot import Snapshots
 
-# For each field of Stats: the name of the metric (a counter's ends in _total when it is read), the
-# unit that is part of it, and what it tells.
+# What each field of Stats tells. Its metric is tclchan_FIELD, but that a unit comes last (see
+# metric_name); a counter's ends in _total besides when it is read.
 COUNTERS = {
-    "channels_opened": ("channels_opened", "", "Channels made."),
-    "accepts": ("accepts", "", "Connections accepted."),
-    "accept_errors": ("accept_errors", "", "Accepts that failed."),
-    "accepts_dead": ("accepts_dead", "", "Connections that were reset before they were accepted."),
-    "accept_pauses": (
-        "accept_pauses",
-        "",
-        "Times that accepting paused for want of descriptors or memory.",
-    ),
-    "connects": ("connects", "", "Connections made as a client."),
-    "connect_errors": ("connect_errors", "", "Connections as a client that failed."),
-    "resets": ("resets", "", "Connections that the peer reset."),
-    "bytes_received": ("received_bytes", "bytes", "Bytes received from peers."),
-    "bytes_sent": ("sent_bytes", "bytes", "Bytes handed to the kernel for peers."),
-    "bytes_copied": (
-        "copied_bytes",
-        "bytes",
-        "Bytes sent that the kernel took from files by itself.",
-    ),
-    "ops_submitted": ("ops_submitted", "", "Operations given to the engine."),
-    "ops_completed": ("ops_completed", "", "Completions of operations."),
-    "ops_orphaned": (
-        "ops_orphaned",
-        "",
-        "Operations whose channel was closed before they completed.",
-    ),
-    "enters": ("enters", "", "System calls that submit, receive, send or fetch results."),
-    "waits": ("waits", "", "Those of the system calls that may have blocked."),
-    "linger_expired": (
-        "linger_expired",
-        "",
-        "Closed channels given up on since the peer did not read.",
-    ),
-    "idle_timeouts": ("idle_timeouts", "", "Connections ended for want of anything happening."),
-    "request_timeouts": (
-        "request_timeouts",
-        "",
-        "Connections ended since a request took too long.",
-    ),
-    "proxy_errors": (
-        "proxy_errors",
-        "",
-        "Connections without a good header of the PROXY protocol.",
-    ),
-    "send_retries": ("send_retries", "", "Sends repeated for want of the kernel's memory."),
-    "events_queued": ("events_queued", "", "Events given to Tcl."),
+    "channels_opened": "Channels made.",
+    "accepts": "Connections accepted.",
+    "accept_errors": "Accepts that failed.",
+    "accepts_dead": "Connections that were reset before they were accepted.",
+    "accept_pauses": "Times that accepting paused for want of descriptors or memory.",
+    "connects": "Connections made as a client.",
+    "connect_errors": "Connections as a client that failed.",
+    "resets": "Connections that the peer reset.",
+    "bytes_received": "Bytes received from peers.",
+    "bytes_sent": "Bytes handed to the kernel for peers.",
+    "bytes_copied": "Bytes that iocp::copy has copied without Tcl.",
+    "ops_submitted": "Operations given to the engine.",
+    "ops_completed": "Completions of operations.",
+    "ops_orphaned": "Operations whose channel was closed before they completed.",
+    "enters": "System calls that submit, receive, send or fetch results.",
+    "waits": "Those of the system calls that may have blocked.",
+    "linger_expired": "Closed channels given up on since the peer did not read.",
+    "idle_timeouts": "Connections ended for want of anything happening.",
+    "request_timeouts": "Connections ended since a request took too long.",
+    "proxy_errors": "Connections without a good header of the PROXY protocol.",
+    "send_retries": "Sends repeated for want of the kernel's memory.",
+    "events_queued": "Events given to Tcl.",
 }
 GAUGES = {
     "sockets_open": (
-        "sockets_open",
-        "",
-        "Sockets open now: connections, also those that nobody took yet, and listeners.",
+        "Sockets open now: connections, also those that nobody took yet, and listeners."
     ),
-    "buffers": ("buffers", "", "Buffers that hold data now, or wait for some."),
-    "pool_bytes": ("pool_bytes", "bytes", "Memory of the pools of receive buffers."),
-    "bytes_queued": ("queued_bytes", "bytes", "Memory of other buffers, most of it to be sent."),
-    "heap_bytes": ("heap_bytes", "bytes", "Memory of the driver itself."),
+    "buffers": "Buffers that hold data now, or wait for some.",
+    "pool_bytes": "Memory of the pools of receive buffers.",
+    "bytes_queued": "Memory of other buffers, most of it to be sent.",
+    "heap_bytes": "Memory of the driver itself.",
 }
+
+
+def metric_name(field: str) -> str:
+    """Return the name of the metric for a field of `Stats`: of bytes_sent, tclchan_sent_bytes."""
+    unit, _, rest = field.partition("_")
+    return f"tclchan_{rest}_bytes" if unit == "bytes" else f"tclchan_{field}"
 
 
 class WorkerCollector(Collector):
@@ -105,14 +85,16 @@ class WorkerCollector(Collector):
         )
         for number, worker in workers.items():
             names.add_metric([number], {name: worker[name] for name in ("server", "engine")})
-            restarts.add_metric([number], worker.get("restarts", 0))
+            restarts.add_metric([number], worker["restarts"])
             connections.add_metric([number], worker["connections"])
         yield from (names, restarts, connections)
         for kind, table in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
-            for counter, (name, unit, text) in table.items():
-                family = kind(f"tclchan_{name}", text, labels=["worker"], unit=unit)
+            for field, text in table.items():
+                name = metric_name(field)
+                unit = "bytes" if name.endswith("_bytes") else ""
+                family = kind(name, text, labels=["worker"], unit=unit)
                 for number, worker in workers.items():
-                    family.add_metric([number], worker["counters"][counter])
+                    family.add_metric([number], worker["counters"][field])
                 yield family
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for number, worker in workers.items():

@@ -132,7 +132,6 @@ def _application(snapshots: Snapshots) -> WSGIApplication:
     def stats() -> bytes:
         workers = {
             number: {
-                "restarts": 0,
                 **worker,
                 "process": {
                     sample.name.removeprefix("tclchan_process_"): sample.value

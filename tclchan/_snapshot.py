@@ -13,7 +13,7 @@ from ._stats import stats
 Snapshot = Mapping[str, Any]
 """``pid``; ``uptime`` in seconds; ``server`` and ``engine``, their names; ``connections``, the
 sockets open besides those that listen; ``counters``, the fields of `Stats`; and ``restarts``, how
-many processes before this one have had its number, which may be missing and is 0 then."""
+many processes before this one have had its number and ended unasked."""
 
 Snapshots = Callable[[], Mapping[int, Snapshot]]
 """Tells of each worker by its number, from 1 on. It is called from threads of its own."""
@@ -38,6 +38,7 @@ def of_this_process(server: str, engine: str) -> Snapshots:
                 "engine": engine,
                 "connections": max(0, counters["sockets_open"] - 1),
                 "counters": counters,
+                "restarts": 0,
             }
         }
 
