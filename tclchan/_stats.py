@@ -32,7 +32,7 @@ class Stats:
         proxy_errors: connections closed for want of a proxy's header (``-proxyprotocol``).
         bytes_received: bytes received from peers.
         bytes_sent: bytes handed to the kernel.
-        bytes_copied: those of them that it took from files by itself.
+        bytes_copied: those that ``iocp::copy`` has copied without Tcl.
         ops_submitted: operations given to the engine.
         ops_completed: completions reaped from it.
         ops_orphaned: operations whose channel was closed before they completed.
