@@ -124,9 +124,13 @@ proc ::tclchan::httpd::recede since {
             dict set waits $chan $begun
         }
     }
-    set ports [lmap listener [listeners] {port_of $listener}]
-    set left [llength [clients $ports]]
-    foreach listener [listeners] { incr left [lindex [fconfigure $listener -backlog] 1] }
+    set ports {}
+    set left 0
+    foreach listener [listeners] {
+        lappend ports [port_of $listener]
+        incr left [lindex [fconfigure $listener -backlog] 1]
+    }
+    incr left [llength [clients $ports]]
     if {$left == 0} {
         ::tclchan::drained
     } else {
@@ -295,10 +299,8 @@ proc ::tclchan::httpd::stats_json {} {
 
 # The channels of the clients that are connected now. (A -peername takes a look-up of its name.)
 proc ::tclchan::httpd::connections {} {
-    lmap chan [file channels iocp*] {
-        if {![catch {fconfigure $chan -accepting}]} continue
-        set chan
-    }
+    set listeners [listeners]
+    lmap chan [file channels iocp*] { if {$chan in $listeners} continue; set chan }
 }
 
 # The connections at one of the ports, those that a server has given to interpreters of its own too.
