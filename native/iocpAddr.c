@@ -171,8 +171,8 @@ IocpQueryRun(IocpQuery *queryPtr)
 	queryPtr->result = Ask(queryPtr, 0);
 	return;
     }
-    queryPtr->result = getnameinfo(queryPtr->listPtr->ai_addr, queryPtr->listPtr->ai_addrlen, name,
-	    sizeof(name), NULL, 0, NI_NAMEREQD);
+    queryPtr->result = getnameinfo(queryPtr->listPtr->ai_addr,
+	    (socklen_t)queryPtr->listPtr->ai_addrlen, name, sizeof(name), NULL, 0, NI_NAMEREQD);
     queryPtr->error = errno;
     if (queryPtr->result == 0) {
 	queryPtr->name = strdup(name);
@@ -267,8 +267,8 @@ IocpAddrAppend(Tcl_Interp *interp, Tcl_DString *dsPtr, const IocpSockaddr *addrP
     if (addrPtr->sa.sa_family == AF_INET) {
 	nameless = addrPtr->sa4.sin_addr.s_addr == INADDR_ANY;
     } else {
-	nameless = IN6_IS_ADDR_UNSPECIFIED(in6Ptr)
-		|| (IN6_IS_ADDR_V4MAPPED(in6Ptr) && in6Ptr->s6_addr32[3] == 0);
+	nameless = IN6_IS_ADDR_UNSPECIFIED(in6Ptr) || (IN6_IS_ADDR_V4MAPPED(in6Ptr)
+		&& memcmp(in6Ptr->s6_addr + 12, &in6addr_any, 4) == 0);
     }
     if (nameless || (interp != NULL && Tcl_GetVar2(interp, "::tcl::unsupported::noReverseDNS", NULL,
 	    0) != NULL) || getnameinfo(&addrPtr->sa, length, name, sizeof(name), NULL, 0, 0) != 0) {

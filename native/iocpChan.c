@@ -221,10 +221,10 @@ IocpChanTryFinish(IocpChan *chanPtr)
 	     * What is missing must not look like the end of the data.
 	     */
 
-	    setsockopt(chanPtr->handle.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	    IocpSocketSetopt(chanPtr->handle.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	}
 	threadPtr->enginePtr->typePtr->detachProc(threadPtr->enginePtr, &chanPtr->handle);
-	close(chanPtr->handle.fd);
+	IocpSocketClose(chanPtr->handle.fd);
 	chanPtr->handle.fd = IOCP_NO_SOCKET;
     }
     IocpSendDiscard(chanPtr);
@@ -648,7 +648,7 @@ CloseProc(void *instanceData, Tcl_Interp *interp, int flags)
 	IocpRecvDiscard(chanPtr);
 	chanPtr->flags |= IOCP_CHANF_EOF;
 	IocpEventTell(chanPtr);	/* An fcopy goes on with it, and has to find the end. */
-	if (chanPtr->state == IOCP_OPEN && shutdown(chanPtr->handle.fd, SHUT_RD) < 0) {
+	if (chanPtr->state == IOCP_OPEN && IocpSocketShutdown(chanPtr->handle.fd, SHUT_RD) < 0) {
 	    return errno;
 	}
     }

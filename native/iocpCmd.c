@@ -99,7 +99,7 @@ GetProtocol(Tcl_Interp *interp, Tcl_Obj *wordPtr, IocpProtocol *protocolPtr)
     if (fd == IOCP_NO_SOCKET) {
 	return IocpSystemError(interp, "couldn't open socket: the system refuses mptcp");
     }
-    close(fd);
+    IocpSocketClose(fd);
     return TCL_OK;
 }
 

@@ -37,7 +37,7 @@ CloseAttempt(IocpChan *chanPtr)
 
     if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
 	enginePtr->typePtr->detachProc(enginePtr, &chanPtr->handle);
-	close(chanPtr->handle.fd);
+	IocpSocketClose(chanPtr->handle.fd);
 	chanPtr->handle.fd = IOCP_NO_SOCKET;
     }
 }
@@ -76,13 +76,14 @@ Attempt(IocpChan *chanPtr)
     enginePtr->typePtr->attachProc(enginePtr, &chanPtr->handle);
     if (localPtr != NULL) {
 	IocpSocketSet(chanPtr->handle.fd, IOCP_SO_REUSEADDR, 1);
-	if (bind(chanPtr->handle.fd, localPtr->ai_addr, localPtr->ai_addrlen) < 0) {
+	if (IocpSocketBind(chanPtr->handle.fd, localPtr->ai_addr,
+		(socklen_t)localPtr->ai_addrlen) < 0) {
 	    return errno;
 	}
     }
     connectPtr->op = (IocpOp){
 	.kind = IOCP_OP_CONNECT, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle,
-	.addrPtr = remotePtr->ai_addr, .addrLen = remotePtr->ai_addrlen
+	.addrPtr = remotePtr->ai_addr, .addrLen = (socklen_t)remotePtr->ai_addrlen
     };
     IocpEventDirty(chanPtr);
     return 0;

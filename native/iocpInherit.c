@@ -75,7 +75,8 @@ Serves(IocpSocket fd, const struct sockaddr *wantedPtr)
     int only6 = 0;
     socklen_t only6Length = sizeof(only6);
 
-    if (getsockname(fd, &name.sa, &length) < 0 || name.sa4.sin_port != wanted4Ptr->sin_port) {
+    if (IocpSocketName(fd, &name.sa, &length) < 0
+	    || name.sa4.sin_port != wanted4Ptr->sin_port) {
 	return 0;
     }
     if (name.sa.sa_family == AF_INET) {
@@ -85,7 +86,8 @@ Serves(IocpSocket fd, const struct sockaddr *wantedPtr)
     if (wantedPtr->sa_family == AF_INET) {
 	return wanted4Ptr->sin_addr.s_addr == INADDR_ANY
 		&& IN6_IS_ADDR_UNSPECIFIED(&name.sa6.sin6_addr)
-		&& getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, &only6Length) == 0 && !only6;
+		&& IocpSocketGetopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, &only6Length) == 0
+		&& !only6;
     }
     return name.sa6.sin6_scope_id == wanted6Ptr->sin6_scope_id
 	    && memcmp(&name.sa6.sin6_addr, &wanted6Ptr->sin6_addr, sizeof(struct in6_addr)) == 0;
@@ -123,7 +125,7 @@ IocpInheritTake(const struct addrinfo *listPtr, IocpSocket *fds)
     IocpMutexUnlock(&inheritMutex);
     for (int i = 0; i < count; i++) {
 	if (error != 0) {
-	    close(fds[i]);
+	    IocpSocketClose(fds[i]);
 	} else {
 	    IocpSocketSetBlocking(fds[i], 0);
 	}
@@ -157,7 +159,7 @@ IocpInheritObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const obj
     if (error == 0) {
 	error = Add(fd);
     }
-    if (error == 0 && getsockname(fd, &name.sa, &length) < 0) {
+    if (error == 0 && IocpSocketName(fd, &name.sa, &length) < 0) {
 	error = errno;
     }
     if (error != 0) {

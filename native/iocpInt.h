@@ -467,11 +467,13 @@ void IocpTimeoutWait(IocpChan *chanPtr);
 void IocpTimeoutTick(IocpThread *threadPtr, uint64_t now);
 uint64_t IocpTimeoutDue(const IocpThread *threadPtr);
 
+/* port/watchFile.c, port/watchAlert.c */
+void IocpEventWatch(IocpThread *threadPtr);
+void IocpEventUnwatch(IocpThread *threadPtr);
+
 /* iocpEvent.c */
 void IocpEventSourceNew(IocpThread *threadPtr);
 void IocpEventSourceFree(IocpThread *threadPtr);
-void IocpEventWatch(IocpThread *threadPtr);
-void IocpEventUnwatch(IocpThread *threadPtr);
 void IocpEventPost(IocpChan *chanPtr);
 void IocpEventTell(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
@@ -480,7 +482,7 @@ void IocpEventDirtySoon(IocpChan *chanPtr);
 void IocpEventFlushDirty(IocpThread *threadPtr);
 void IocpEventDropQueues(IocpThread *threadPtr);
 
-/* iocpNotify.c */
+/* iocpNotify.c, port/noHost.c */
 int IocpNotifierHosts(void);
 int IocpNotifierSelects(void);
 void IocpNotifierRest(void);
@@ -639,7 +641,6 @@ void IocpSocketInherit(IocpSocket fd, const IocpSettings *settingsPtr);
 IocpProtocol IocpSocketProtocol(IocpSocket fd);
 int IocpSocketApply(IocpSocket fd, const IocpSettings *settingsPtr);
 int IocpSocketCheck(IocpSocket fd, int listening);
-void IocpSocketSetBlocking(IocpSocket fd, int blocking);
 IocpSocket IocpSocketCopy(IocpSocket fd);
 void IocpSocketAdopt(IocpSocket fd);
 

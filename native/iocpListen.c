@@ -111,7 +111,7 @@ IocpListenDone(IocpAcceptor *acceptorPtr, const IocpCompletion *compPtr)
 	IocpSocket fd = IocpSocketRaise(compPtr->result);
 
 	if (chanPtr->state != IOCP_LISTENING || !IocpListenQueue(chanPtr, fd, NULL)) {
-	    close(fd);
+	    IocpSocketClose(fd);
 	} else if (listenerPtr->acceptedCount >= listenerPtr->backlog) {
 	    IocpOpCancel(chanPtr, &acceptorPtr->op);
 	}
@@ -166,7 +166,7 @@ Discard(IocpSocket fd, IocpChan *newPtr)
     if (newPtr != NULL) {
 	IocpChanDrop(newPtr);
     } else {
-	close(fd);
+	IocpSocketClose(fd);
     }
 }
 
@@ -199,13 +199,13 @@ IocpListenDeliver(IocpChan *chanPtr)
 	}
 	if (newPtr == NULL && chanPtr->settings.proxyProtocol) {
 	    if (!IocpProxyBegin(chanPtr, fd)) {
-		close(fd);
+		IocpSocketClose(fd);
 		IOCP_COUNT(threadPtr, acceptErrors, 1);
 	    }
 	    continue;
 	}
 	length = sizeof(addr);
-	if (getpeername(fd, &addr.sa, &length) == 0) {
+	if (IocpSocketPeer(fd, &addr.sa, &length) == 0) {
 	    break;
 	}
 	Discard(fd, newPtr);
@@ -227,7 +227,7 @@ IocpListenDeliver(IocpChan *chanPtr)
 	newPtr = IocpChanNew(threadPtr, fd, IOCP_OPEN);
     }
     if (newPtr == NULL) {
-	close(fd);
+	IocpSocketClose(fd);
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
 	return;
     }
@@ -318,7 +318,7 @@ IocpListenFree(IocpChan *chanPtr)
 
     for (int i = 0; i < listenerPtr->acceptorCount; i++) {
 	enginePtr->typePtr->detachProc(enginePtr, &listenerPtr->acceptors[i].handle);
-	close(listenerPtr->acceptors[i].handle.fd);
+	IocpSocketClose(listenerPtr->acceptors[i].handle.fd);
     }
     IocpFree(chanPtr->threadPtr, listenerPtr, sizeof(IocpListener)
 	    + (size_t)listenerPtr->acceptorMax * sizeof(IocpAcceptor));
@@ -393,22 +393,22 @@ OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue
 	return STAGE_SOCKET;
     }
     if (addrPtr->ai_family == AF_INET6) {
-	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	IocpSocketSetopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }
     if (sa4Ptr->sin_port == 0 && *portPtr != 0) {
 	sa4Ptr->sin_port = htons((uint16_t)*portPtr);	/* At the same place for both families. */
     }
-    if (bind(fd, addrPtr->ai_addr, addrPtr->ai_addrlen) < 0) {
+    if (IocpSocketBind(fd, addrPtr->ai_addr, (socklen_t)addrPtr->ai_addrlen) < 0) {
 	stage = STAGE_BIND;
-    } else if (listen(fd, queue) < 0) {
+    } else if (IocpSocketListen(fd, queue) < 0) {
 	stage = STAGE_LISTEN;
-    } else if (*portPtr == 0 && getsockname(fd, &name.sa, &length) == 0) {
+    } else if (*portPtr == 0 && IocpSocketName(fd, &name.sa, &length) == 0) {
 	*portPtr = ntohs(name.sa4.sin_port);
     }
     if (stage != STAGE_DONE) {
 	int error = errno;
 
-	close(fd);
+	IocpSocketClose(fd);
 	errno = error;
 	return stage;
     }
@@ -472,7 +472,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
     if (listenerPtr == NULL) {
 	error = ENOMEM;
 	for (int i = 0; i < inheritedCount; i++) {
-	    close(inherited[i]);
+	    IocpSocketClose(inherited[i]);
 	}
     } else {
 	chanPtr->listenerPtr = listenerPtr;

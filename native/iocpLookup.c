@@ -66,8 +66,8 @@ AddressList(const IocpQuery *queryPtr)
 	char host[NI_MAXHOST];
 	Tcl_Obj *hostPtr, *foundPtr;
 
-	if (getnameinfo(addrPtr->ai_addr, addrPtr->ai_addrlen, host, sizeof(host), NULL, 0,
-		NI_NUMERICHOST) != 0) {
+	if (getnameinfo(addrPtr->ai_addr, (socklen_t)addrPtr->ai_addrlen, host, sizeof(host),
+		NULL, 0, NI_NUMERICHOST) != 0) {
 	    continue;
 	}
 	hostPtr = Tcl_NewStringObj(host, -1);

@@ -20,7 +20,6 @@
 
 #include "iocpInt.h"
 #include "engine/pollset.h"
-#include <poll.h>
 
 #define FETCH_MAX 256
 #define RETRY_NS (20 * IOCP_MS)	/* Until what cannot be watched now is tried again. */

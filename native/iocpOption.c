@@ -129,7 +129,7 @@ GetPeername(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 	return TCL_OK;
     }
     return chanPtr->state == IOCP_CONNECTING ? TCL_OK
-	    : AppendName(interp, chanPtr, 0, getpeername, "can't get peername", dsPtr);
+	    : AppendName(interp, chanPtr, 0, IocpSocketPeer, "can't get peername", dsPtr);
 }
 
 /*
@@ -146,7 +146,7 @@ GetSockname(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 	return TCL_OK;
     }
     for (int i = 0; i < count; i++) {
-	if (AppendName(interp, chanPtr, i, getsockname, "can't get sockname", dsPtr) != TCL_OK) {
+	if (AppendName(interp, chanPtr, i, IocpSocketName, "can't get sockname", dsPtr) != TCL_OK) {
 	    return TCL_ERROR;
 	}
     }
@@ -173,8 +173,8 @@ GetError(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 	    return TCL_OK;
 	}
 	error = chanPtr->error;
-    } else if (getsockopt(IocpSocketAt(chanPtr, 0), SOL_SOCKET, SO_ERROR, &error, &length) == 0
-	    && error != 0) {
+    } else if (IocpSocketGetopt(IocpSocketAt(chanPtr, 0), SOL_SOCKET, SO_ERROR, &error,
+	    &length) == 0 && error != 0) {
 	chanPtr->error = error;
     }
     if (error != 0) {
@@ -243,7 +243,7 @@ SetBacklog(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
     }
     for (int i = 0; i < IocpSocketCount(chanPtr); i++) {
 	if (!(chanPtr->listenerPtr->acceptors[i].op.flags & IOCP_OPF_SHARED)
-		&& listen(IocpSocketAt(chanPtr, i), backlog) < 0) {
+		&& IocpSocketListen(IocpSocketAt(chanPtr, i), backlog) < 0) {
 	    return IocpSystemError(interp, "couldn't set backlog");
 	}
     }

@@ -14,7 +14,6 @@
  */
 
 #include "iocpInt.h"
-#include <arpa/inet.h>
 
 #define V1_MAX 107		/* With the end of the line. */
 #define V2_FIXED 16
@@ -93,7 +92,11 @@ ParseText(const char *bytes, size_t size, IocpProxyAddrs *addrsPtr)
 	return (int)length + 2;
     }
     while (next != NULL && count < 6) {
-	words[count++] = strsep(&next, " ");
+	words[count++] = next;
+	next = strchr(next, ' ');
+	if (next != NULL) {
+	    *next++ = '\0';
+	}
     }
     if (count < 6 || next != NULL
 	    || (strcmp(words[1], "TCP4") != 0 && strcmp(words[1], "TCP6") != 0)) {

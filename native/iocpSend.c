@@ -9,7 +9,6 @@
  */
 
 #include "iocpInt.h"
-#include <poll.h>
 
 #define DEFER_MAX 8192		/* Larger writes are not worth copying to put them off. */
 #define PLACE_PAUSE_MS 20	/* How soon a forked child looks again what the kernel takes. */
@@ -38,7 +37,7 @@ static void
 ShutdownNow(IocpChan *chanPtr)
 {
     chanPtr->flags &= ~(unsigned)IOCP_CHANF_SHUT_PENDING;
-    shutdown(chanPtr->handle.fd, SHUT_WR);
+    IocpSocketShutdown(chanPtr->handle.fd, SHUT_WR);
 }
 
 /*
@@ -260,7 +259,6 @@ SendInPlace(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
     IocpThread *threadPtr = chanPtr->threadPtr;
     uint64_t end = threadPtr->exiting
 	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
-    struct pollfd room = {.fd = chanPtr->handle.fd, .events = POLLOUT};
     int sent = 0;
 
     while (sent < toWrite && !SendError(chanPtr, errorCodePtr)) {
@@ -268,7 +266,7 @@ SendInPlace(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
 
 	sent += part;
 	if (part == 0 && chanPtr->sendError == 0) {
-	    poll(&room, 1, PLACE_PAUSE_MS);
+	    IocpSocketPoll(chanPtr->handle.fd, POLLOUT, PLACE_PAUSE_MS);
 	    if (IocpNow() >= end) {
 		IocpChanError(chanPtr, ETIMEDOUT);
 		chanPtr->sendError = ETIMEDOUT;

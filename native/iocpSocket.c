@@ -37,13 +37,10 @@ Where(IocpSocket fd, IocpSockopt which, int *levelPtr, int *optionPtr)
 	[IOCP_SO_PRIORITY] = {SOL_SOCKET, SO_PRIORITY},
 	[IOCP_SO_PACING] = {SOL_SOCKET, SO_MAX_PACING_RATE}
     };
-    int domain = AF_INET;
-    socklen_t length = sizeof(domain);
 
     *levelPtr = places[which].level;
     *optionPtr = places[which].option;
-    if (which == IOCP_SO_TCLASS
-	    && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_INET6) {
+    if (which == IOCP_SO_TCLASS && IocpSocketFamily(fd) == AF_INET6) {
 	*levelPtr = IPPROTO_IPV6;
 	*optionPtr = IPV6_TCLASS;
     }
@@ -61,9 +58,9 @@ IocpSocketSet(IocpSocket fd, IocpSockopt which, int64_t value)
 
     Where(fd, which, &level, &option);
     if (which == IOCP_SO_PACING) {
-	return setsockopt(fd, level, option, &rate, sizeof(rate));
+	return IocpSocketSetopt(fd, level, option, &rate, sizeof(rate));
     }
-    return setsockopt(fd, level, option, &number, sizeof(number));
+    return IocpSocketSetopt(fd, level, option, &number, sizeof(number));
 }
 
 /*
@@ -80,8 +77,8 @@ IocpSocketGet(IocpSocket fd, IocpSockopt which, int64_t *valuePtr)
     socklen_t length = which == IOCP_SO_PACING ? sizeof(rate) : sizeof(number);
 
     Where(fd, which, &level, &option);
-    if (getsockopt(fd, level, option, which == IOCP_SO_PACING ? (void *)&rate : (void *)&number,
-	    &length) < 0) {
+    if (IocpSocketGetopt(fd, level, option,
+	    which == IOCP_SO_PACING ? (void *)&rate : (void *)&number, &length) < 0) {
 	return -1;
     }
     *valuePtr = which != IOCP_SO_PACING ? number : rate == UNLIMITED ? 0 : (int64_t)rate;
@@ -129,10 +126,10 @@ IocpSocket
 IocpSocketRaise(IocpSocket fd)
 {
     if (fd >= LOW_FDS && fd < HIGH_FDS && IocpNotifierSelects()) {
-	int raised = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FDS);
+	IocpSocket raised = IocpSocketDup(fd, HIGH_FDS);
 
-	if (raised >= 0) {
-	    close(fd);
+	if (raised != IOCP_NO_SOCKET) {
+	    IocpSocketClose(fd);
 	    return raised;
 	}
     }
@@ -148,16 +145,16 @@ IocpSocketRaise(IocpSocket fd)
 IocpSocket
 IocpSocketNew(int family, const IocpSettings *settingsPtr)
 {
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC,
+    IocpSocket fd = IocpSocketOpen(family,
 	    settingsPtr->protocol == IOCP_MPTCP ? IPPROTO_MPTCP : 0);
 
-    if (fd < 0) {
+    if (fd == IOCP_NO_SOCKET) {
 	return IOCP_NO_SOCKET;
     }
     if (IocpSocketApply(fd, settingsPtr) < 0) {
 	int error = errno;
 
-	close(fd);
+	IocpSocketClose(fd);
 	errno = error;
 	return IOCP_NO_SOCKET;
     }
@@ -172,11 +169,7 @@ IocpSocketNew(int family, const IocpSettings *settingsPtr)
 IocpProtocol
 IocpSocketProtocol(IocpSocket fd)
 {
-    int protocol = 0;
-    socklen_t length = sizeof(protocol);
-
-    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0
-	    && protocol == IPPROTO_MPTCP ? IOCP_MPTCP : IOCP_TCP;
+    return IocpSocketProtocolNumber(fd) == IPPROTO_MPTCP ? IOCP_MPTCP : IOCP_TCP;
 }
 
 /*
@@ -194,40 +187,26 @@ IocpSocketCheck(IocpSocket fd, int listening)
     int type = 0, listens = 0;
     socklen_t typeLength = sizeof(type), listensLength = sizeof(listens);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &typeLength) < 0) {
+    if (IocpSocketGetopt(fd, SOL_SOCKET, SO_TYPE, &type, &typeLength) < 0) {
 	return errno;
     }
     if (type != SOCK_STREAM) {
 	return EPROTOTYPE;
     }
-    if (getsockname(fd, &addr.sa, &length) < 0) {
+    if (IocpSocketName(fd, &addr.sa, &length) < 0) {
 	return errno;
     }
     if (addr.sa.sa_family != AF_INET && addr.sa.sa_family != AF_INET6) {
 	return EAFNOSUPPORT;
     }
     if (listening) {
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listensLength) < 0) {
+	if (IocpSocketGetopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listensLength) < 0) {
 	    return errno;
 	}
 	return listens ? 0 : EINVAL;
     }
     length = sizeof(addr);
-    return getpeername(fd, &addr.sa, &length) < 0 ? errno : 0;
-}
-
-/*
- * IocpSocketSetBlocking --
- *	For all that have the socket, in this process and in others.
- */
-void
-IocpSocketSetBlocking(IocpSocket fd, int blocking)
-{
-    int flags = fcntl(fd, F_GETFL);
-
-    if (flags >= 0) {
-	fcntl(fd, F_SETFL, blocking ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
-    }
+    return IocpSocketPeer(fd, &addr.sa, &length) < 0 ? errno : 0;
 }
 
 /*
@@ -239,9 +218,9 @@ IocpSocketSetBlocking(IocpSocket fd, int blocking)
 IocpSocket
 IocpSocketCopy(IocpSocket fd)
 {
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    IocpSocket copy = IocpSocketDup(fd, 0);
 
-    return copy < 0 ? IOCP_NO_SOCKET : IocpSocketRaise(copy);
+    return copy == IOCP_NO_SOCKET ? copy : IocpSocketRaise(copy);
 }
 
 /*
@@ -251,6 +230,6 @@ IocpSocketCopy(IocpSocket fd)
 void
 IocpSocketAdopt(IocpSocket fd)
 {
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    IocpSocketCloseOnExec(fd);
     IocpSocketSetBlocking(fd, 1);
 }

@@ -9,7 +9,7 @@
 typedef enum Kind {
     FLAG,			/* A boolean. */
     REVERSE,			/* A boolean, and the kernel means the opposite. */
-    SIZE			/* A number of bytes. */
+    BYTES			/* A number of bytes. */
 } Kind;
 
 static const struct {
@@ -22,8 +22,8 @@ static const struct {
     {"-nodelay", IOCP_SO_NODELAY, FLAG},
     {"-reuseaddr", IOCP_SO_REUSEADDR, FLAG},
     {"-reuseport", IOCP_SO_REUSEPORT, FLAG},
-    {"-sorcvbuf", IOCP_SO_RCVBUF, SIZE},
-    {"-sosndbuf", IOCP_SO_SNDBUF, SIZE},
+    {"-sorcvbuf", IOCP_SO_RCVBUF, BYTES},
+    {"-sosndbuf", IOCP_SO_SNDBUF, BYTES},
 };
 
 /*
@@ -77,7 +77,7 @@ static void
 Return(IocpChan *chanPtr, IocpSocket fd)
 {
     if (fd != IocpSocketAt(chanPtr, 0)) {
-	close(fd);
+	IocpSocketClose(fd);
     }
 }
 
@@ -141,7 +141,7 @@ IocpSockoptGet(Tcl_Interp *interp, IocpChan *chanPtr, const char *name, Tcl_DStr
     if (Get(interp, chanPtr, sockopts[i].which, name + 1, &value) != TCL_OK) {
 	return TCL_ERROR;
     }
-    IocpAppendInt(dsPtr, sockopts[i].kind == SIZE ? value
+    IocpAppendInt(dsPtr, sockopts[i].kind == BYTES ? value
 	    : sockopts[i].kind == FLAG ? value != 0 : value == 0);
     return TCL_OK;
 }
@@ -152,7 +152,7 @@ IocpSockoptSet(Tcl_Interp *interp, IocpChan *chanPtr, const char *name, const ch
     size_t i = Find(name);
     int number;
 
-    if (sockopts[i].kind == SIZE) {
+    if (sockopts[i].kind == BYTES) {
 	if (Tcl_GetInt(interp, value, &number) != TCL_OK) {
 	    return TCL_ERROR;
 	}

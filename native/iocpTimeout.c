@@ -17,7 +17,6 @@
  */
 
 #include "iocpInt.h"
-#include <poll.h>
 
 #define REQUEST_NS IOCP_MS	/* A second for each thousand bytes. */
 #define SOON_NS (10 * (uint64_t)IOCP_MS)
@@ -288,9 +287,7 @@ Takes(IocpChan *chanPtr)
 static int
 HasHappened(const IocpChan *chanPtr, short events)
 {
-    struct pollfd poller = {.fd = chanPtr->handle.fd, .events = events};
-
-    return chanPtr->deferred || poll(&poller, 1, 0) > 0;
+    return chanPtr->deferred || IocpSocketPoll(chanPtr->handle.fd, events, 0) != 0;
 }
 
 /*

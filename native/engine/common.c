@@ -64,7 +64,7 @@ IocpPoolFree(IocpPool *poolPtr)
  *	How many vectors were filled.
  */
 int
-IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr)
+IocpFillVecs(IocpVec *vecs, int max, const IocpOp *opPtr)
 {
     const IocpBuf *bufPtr = opPtr->bufPtr;
     int count = opPtr->bufCount < max ? opPtr->bufCount : max;
@@ -73,9 +73,8 @@ IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr)
 	if (i > 0) {
 	    bufPtr = bufPtr->nextPtr;	/* Not that of the last one: see contract 2. */
 	}
-	vecs[i].iov_base = bufPtr->data + bufPtr->start;
-	vecs[i].iov_len = (opPtr->kind == IOCP_OP_RECV ? bufPtr->size : bufPtr->end)
-		- bufPtr->start;
+	IocpVecSet(&vecs[i], bufPtr->data + bufPtr->start,
+		(opPtr->kind == IOCP_OP_RECV ? bufPtr->size : bufPtr->end) - bufPtr->start);
     }
     return count;
 }
@@ -83,9 +82,7 @@ IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr)
 int
 IocpPush(IocpHandle *handlePtr, const char *data, size_t size)
 {
-    ssize_t result = send(handlePtr->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-    return result < 0 ? -errno : (int)result;
+    return IocpSocketSendNow(handlePtr->fd, data, size);
 }
 
 int

@@ -30,9 +30,8 @@
 #define IOCP_ENGINE_H
 
 #include "../iocpPort.h"
-#include <sys/uio.h>
 
-#define IOCP_ENGINE_VERSION 2
+#define IOCP_ENGINE_VERSION 3
 
 typedef struct IocpEngine IocpEngine;
 typedef struct IocpHandle IocpHandle;
@@ -101,6 +100,7 @@ struct IocpOp {
     /* Engine part: */
     IocpOp *nextPtr;
     unsigned engineFlags;
+    void *requestPtr;		/* What the kernel has of it, where that is something apart. */
 };
 
 #define IOCP_FILE_MAX 1048576	/* Bytes of one op. */
@@ -150,6 +150,8 @@ typedef struct IocpEngineCounts {
     _Atomic uint64_t poolBytes;	/* Memory of the receive pool. */
 } IocpEngineCounts;
 
+typedef void IocpAlertProc(void *clientData);
+
 typedef struct IocpEngineType {
     const char *typeName;	/* Users see it; it never changes. */
     int version;		/* IOCP_ENGINE_VERSION; select.c refuses another. */
@@ -186,7 +188,12 @@ typedef struct IocpEngineType {
 				/* 1: the caller is about to wait on notifyFd. Returns whether there
 				 * is something to reap already. 0: it does not wait any more. */
     int (*notifyFdProc)(IocpEngine *enginePtr);
-				/* While armed, becomes readable when there is something to reap. */
+				/* While armed, becomes readable when there is something to reap.
+				 * -1: alertProc does it. */
+    void (*alertProc)(IocpEngine *enginePtr, IocpAlertProc *proc, void *clientData);
+				/* While armed, another thread calls proc, once, when there is
+				 * something to reap; NULL: nobody is to be told any more. Only of
+				 * engines that have no notifyFd. */
     void (*notifiedProc)(IocpEngine *enginePtr);
 				/* notifyFd was readable. */
     void (*releaseProc)(IocpEngine *enginePtr, IocpBuf *bufPtr);
@@ -218,6 +225,7 @@ IocpEngine *IocpEngineOpen(char *reason, size_t size);
 extern const IocpEngineType iocpUringEngine;
 extern const IocpEngineType iocpEpollEngine;
 extern const IocpEngineType iocpSimEngine;
+extern const IocpEngineType iocpWinEngine;
 
 /* fault.c (tests only): what can be made to fail; an op's kind, or a send that is not an op. */
 #define IOCP_FAULT_SEND_NOW (IOCP_OP_WRITE_FILE + 1)
@@ -246,7 +254,7 @@ IocpBuf *IocpPoolGet(IocpPool *poolPtr, int poolId);
 void IocpPoolFree(IocpPool *poolPtr);
 
 /* The first max buffers of a chain, as the kernel wants them. */
-int IocpFillVecs(struct iovec *vecs, int max, const IocpOp *opPtr);
+int IocpFillVecs(IocpVec *vecs, int max, const IocpOp *opPtr);
 
 /* sendNowProc and pushProc where sockets are what POSIX says. */
 int IocpSendNow(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data, size_t size);

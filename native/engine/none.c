@@ -10,9 +10,8 @@
  */
 
 #include "engine.h"
-#include <poll.h>
 
-#define NONE_PAUSE_MS 100
+#define NONE_PAUSE (100 * IOCP_MS)
 
 static void
 NoneHandle(IocpEngine *enginePtr, IocpHandle *handlePtr)
@@ -49,8 +48,7 @@ static int
 NoneWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     (void)enginePtr;
-    poll(NULL, 0, timeoutNs < 0 || timeoutNs > NONE_PAUSE_MS * 1000000
-	    ? NONE_PAUSE_MS : (int)(timeoutNs / 1000000));
+    IocpSleep(timeoutNs < 0 || timeoutNs > NONE_PAUSE ? NONE_PAUSE : timeoutNs);
     return 0;
 }
 
@@ -74,6 +72,14 @@ NoneNotifyFd(IocpEngine *enginePtr)
 {
     (void)enginePtr;
     return -1;
+}
+
+static void
+NoneAlert(IocpEngine *enginePtr, IocpAlertProc *proc, void *clientData)
+{
+    (void)enginePtr;
+    (void)proc;
+    (void)clientData;
 }
 
 static void
@@ -104,6 +110,7 @@ static const IocpEngineType noneEngine = {
     .attendProc = NoneAttend,
     .armProc = NoneArm,
     .notifyFdProc = NoneNotifyFd,
+    .alertProc = NoneAlert,
     .notifiedProc = NoneNothing,
     .releaseProc = NoneRelease,
     .forkedProc = NoneNothing

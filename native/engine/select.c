@@ -11,7 +11,11 @@ const IocpEngineType *const iocpEngineTypes[] = {
 #ifdef IOCP_HAVE_URING
     &iocpUringEngine,
 #endif
+#ifdef _WIN32
+    &iocpWinEngine,
+#else
     &iocpEpollEngine,
+#endif
 #ifdef IOCP_TESTING
     &iocpSimEngine,
 #endif
@@ -28,7 +32,8 @@ const IocpEngineType *const iocpEngineTypes[] = {
 IocpEngine *
 IocpEngineOpen(char *reason, size_t size)
 {
-    const char *wanted = getenv("TCLCHAN_ENGINE");
+    char value[64];
+    const char *wanted = IocpGetenv("TCLCHAN_ENGINE", value, sizeof(value));
     int any = wanted == NULL || *wanted == '\0' || strcmp(wanted, "auto") == 0;
     char why[200];
     int used, result;

@@ -2,9 +2,10 @@
  * sim.c --
  *	The engine of the tests (-Dtesting=true): another engine with bad luck.
  *
- *	It hands everything to epoll and adds, from a seeded generator, what is rare in life: ops
- *	that find the engine busy, short sends and receives, interrupted calls, exhausted memory
- *	and descriptors, peers that vanish before they are accepted, completions that come late.
+ *	It hands everything to the engine that is always there (SIM_INNER) and adds, from a seeded
+ *	generator, what is rare in life: ops that find the engine busy, short sends and receives,
+ *	interrupted calls, exhausted memory and descriptors, peers that vanish before they are
+ *	accepted, completions that come late.
  *	The same seed and the same ops give the same luck. TCLCHAN_SIM_SEED chooses the seed
  *	(default 1).
  *
@@ -12,6 +13,12 @@
  */
 
 #include "engine.h"
+
+#ifdef _WIN32
+#   define SIM_INNER iocpWinEngine
+#else
+#   define SIM_INNER iocpEpollEngine
+#endif
 
 #define SIM_HELD 1024		/* Late completions at most. */
 #define SIM_SPLIT_MIN 1024	/* No kernel splits less. */
@@ -43,7 +50,7 @@ SimChance(SimEngine *simPtr, unsigned inSoMany)
 static int
 SimProbe(char *reason, size_t size)
 {
-    return iocpEpollEngine.probeProc(reason, size);
+    return SIM_INNER.probeProc(reason, size);
 }
 
 static int
@@ -51,7 +58,7 @@ SimOpen(IocpEngine **enginePtrPtr)
 {
     const char *seed = getenv("TCLCHAN_SIM_SEED");
     SimEngine *simPtr = calloc(1, sizeof(SimEngine));
-    int result = simPtr == NULL ? -ENOMEM : iocpEpollEngine.openProc(&simPtr->innerPtr);
+    int result = simPtr == NULL ? -ENOMEM : SIM_INNER.openProc(&simPtr->innerPtr);
 
     if (result < 0) {
 	free(simPtr);
@@ -68,20 +75,20 @@ SimClose(IocpEngine *enginePtr)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    iocpEpollEngine.closeProc(simPtr->innerPtr);
+    SIM_INNER.closeProc(simPtr->innerPtr);
     free(simPtr);
 }
 
 static void
 SimAttach(IocpEngine *enginePtr, IocpHandle *handlePtr)
 {
-    iocpEpollEngine.attachProc(((SimEngine *)enginePtr)->innerPtr, handlePtr);
+    SIM_INNER.attachProc(((SimEngine *)enginePtr)->innerPtr, handlePtr);
 }
 
 static void
 SimDetach(IocpEngine *enginePtr, IocpHandle *handlePtr)
 {
-    iocpEpollEngine.detachProc(((SimEngine *)enginePtr)->innerPtr, handlePtr);
+    SIM_INNER.detachProc(((SimEngine *)enginePtr)->innerPtr, handlePtr);
 }
 
 static int
@@ -140,7 +147,7 @@ SimSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     if (opPtr->kind == IOCP_OP_SEND_FILE && SimChance(simPtr, 4)) {
 	((IocpFileOp *)opPtr)->count = (((IocpFileOp *)opPtr)->count + 1) / 2;
     }
-    return iocpEpollEngine.submitProc(simPtr->innerPtr, opPtr);
+    return SIM_INNER.submitProc(simPtr->innerPtr, opPtr);
 }
 
 static int
@@ -179,7 +186,7 @@ SimCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
     if (!SimIsHeld(simPtr, opPtr)) {
-	iocpEpollEngine.cancelProc(simPtr->innerPtr, opPtr);
+	SIM_INNER.cancelProc(simPtr->innerPtr, opPtr);
     }
 }
 
@@ -200,7 +207,7 @@ SimReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     if (count == max) {
 	return count;
     }
-    fresh = iocpEpollEngine.reapProc(simPtr->innerPtr, completions + count, max - count);
+    fresh = SIM_INNER.reapProc(simPtr->innerPtr, completions + count, max - count);
     enginePtr->attending = simPtr->innerPtr->attending;
     for (int i = count; fresh > 0; fresh--) {
 	/*
@@ -223,7 +230,7 @@ SimWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    int result = iocpEpollEngine.waitProc(simPtr->innerPtr,
+    int result = SIM_INNER.waitProc(simPtr->innerPtr,
 	    simPtr->heldCount > 0 ? 0 : timeoutNs);
 
     enginePtr->attending = simPtr->innerPtr->attending;
@@ -235,7 +242,7 @@ SimAttend(IocpEngine *enginePtr, int fd)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    iocpEpollEngine.attendProc(simPtr->innerPtr, fd);
+    SIM_INNER.attendProc(simPtr->innerPtr, fd);
     enginePtr->attending = simPtr->innerPtr->attending;
 }
 
@@ -244,31 +251,37 @@ SimArm(IocpEngine *enginePtr, int armed)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    return iocpEpollEngine.armProc(simPtr->innerPtr, armed) || (armed && simPtr->heldCount > 0);
+    return SIM_INNER.armProc(simPtr->innerPtr, armed) || (armed && simPtr->heldCount > 0);
 }
 
 static int
 SimNotifyFd(IocpEngine *enginePtr)
 {
-    return iocpEpollEngine.notifyFdProc(((SimEngine *)enginePtr)->innerPtr);
+    return SIM_INNER.notifyFdProc(((SimEngine *)enginePtr)->innerPtr);
+}
+
+static void
+SimAlert(IocpEngine *enginePtr, IocpAlertProc *proc, void *clientData)
+{
+    SIM_INNER.alertProc(((SimEngine *)enginePtr)->innerPtr, proc, clientData);
 }
 
 static void
 SimNotified(IocpEngine *enginePtr)
 {
-    iocpEpollEngine.notifiedProc(((SimEngine *)enginePtr)->innerPtr);
+    SIM_INNER.notifiedProc(((SimEngine *)enginePtr)->innerPtr);
 }
 
 static void
 SimRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
 {
-    iocpEpollEngine.releaseProc(((SimEngine *)enginePtr)->innerPtr, bufPtr);
+    SIM_INNER.releaseProc(((SimEngine *)enginePtr)->innerPtr, bufPtr);
 }
 
 static void
 SimForked(IocpEngine *enginePtr)
 {
-    iocpEpollEngine.forkedProc(((SimEngine *)enginePtr)->innerPtr);
+    SIM_INNER.forkedProc(((SimEngine *)enginePtr)->innerPtr);
 }
 
 const IocpEngineType iocpSimEngine = {
@@ -288,6 +301,7 @@ const IocpEngineType iocpSimEngine = {
     .attendProc = SimAttend,
     .armProc = SimArm,
     .notifyFdProc = SimNotifyFd,
+    .alertProc = SimAlert,
     .notifiedProc = SimNotified,
     .releaseProc = SimRelease,
     .forkedProc = SimForked
