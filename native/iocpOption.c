@@ -72,6 +72,7 @@ IocpError(Tcl_Interp *interp, const char *message)
 int
 IocpSystemError(Tcl_Interp *interp, const char *what)
 {
+    Tcl_SetErrno(errno);	/* Tcl may have a C library, and an errno, of its own. */
     if (interp != NULL) {
 	Tcl_SetObjResult(interp, Tcl_ObjPrintf("%s: %s", what, Tcl_PosixError(interp)));
     }

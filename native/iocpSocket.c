@@ -107,12 +107,15 @@ IocpSocketApply(IocpSocket fd, const IocpSettings *settingsPtr)
 
 /*
  * IocpSocketInherit --
- *	An accepted socket has the settings of its listener from the kernel, but for the priority.
+ *	An accepted socket has the settings of its listener from the kernel, all but the priority,
+ *	or hardly any.
  */
 void
 IocpSocketInherit(IocpSocket fd, const IocpSettings *settingsPtr)
 {
-    if (settingsPtr->sockopts[IOCP_SO_PRIORITY] >= 0) {
+    if (!IOCP_ACCEPT_INHERITS) {
+	IocpSocketApply(fd, settingsPtr);
+    } else if (settingsPtr->sockopts[IOCP_SO_PRIORITY] >= 0) {
 	IocpSocketSet(fd, IOCP_SO_PRIORITY, settingsPtr->sockopts[IOCP_SO_PRIORITY]);
     }
 }

@@ -233,9 +233,12 @@ IocpQosParse(Tcl_Interp *interp, const char *value, int64_t *settings)
 		|| Tcl_GetWideIntFromObj(interp, fieldPtr, &number) != TCL_OK) {
 	    result = TCL_ERROR;
 	} else if (number < 0 || number > qosFields[index].max) {
+	    char message[100];
+
+	    snprintf(message, sizeof(message), "only a number from 0 to %lld is allowed for %s",
+		    (long long)qosFields[index].max, qosFields[index].name);
 	    if (interp != NULL) {
-		Tcl_SetObjResult(interp, Tcl_ObjPrintf("only a number from 0 to %" TCL_LL_MODIFIER
-			"d is allowed for %s", qosFields[index].max, qosFields[index].name));
+		IocpError(interp, message);
 	    }
 	    result = TCL_ERROR;
 	} else {

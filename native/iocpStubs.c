@@ -56,17 +56,18 @@ Iocp_MakeTcpClientChannel(void *sock)
     IocpChan *chanPtr;
 
     if (error != 0) {
-	errno = error;
+	Tcl_SetErrno(error);
 	return NULL;
     }
     threadPtr = IocpThreadGet(reason, sizeof(reason));
     if (threadPtr == NULL) {
+	Tcl_SetErrno(errno);
 	return NULL;
     }
     chanPtr = IocpChanNew(threadPtr, fd, IOCP_OPEN);
     if (chanPtr == NULL) {
 	IocpThreadRelease(threadPtr);
-	errno = ENOMEM;
+	Tcl_SetErrno(ENOMEM);
 	return NULL;
     }
     IocpSocketAdopt(fd);

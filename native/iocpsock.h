@@ -60,9 +60,9 @@ IOCP_EXPORT Tcl_Channel Iocp_OpenTcpServer(Tcl_Interp *interp, const char *port,
 /*
  * Make a channel of a connected TCP socket: sock is its descriptor, cast to a pointer. The channel
  * owns it from then on, under the same number; the options it has stay (so that Nagle's algorithm
- * may be on), but that it becomes blocking and close-on-exec. NULL and errno on failure, and the
- * descriptor is as it was: EBADF, ENOTSOCK, EPROTOTYPE (no stream), EAFNOSUPPORT (neither IPv4 nor
- * IPv6), ENOTCONN, or what stands against any channel (ENOMEM, EMFILE).
+ * may be on), but that it becomes blocking and close-on-exec. On failure NULL, and Tcl_GetErrno
+ * tells why: EBADF, ENOTSOCK, EPROTOTYPE (no stream), EAFNOSUPPORT (neither IPv4 nor IPv6),
+ * ENOTCONN, or what stands against any channel (ENOMEM, EMFILE). The descriptor is as it was then.
  */
 IOCP_EXPORT Tcl_Channel Iocp_MakeTcpClientChannel(void *sock);
 

@@ -26,6 +26,7 @@
 #include "engine.h"
 
 #define WIN_BATCH 64		/* Completions that the dispatcher fetches at once. */
+#define WIN_FILE_MAX 262144	/* Bytes of one TransmitFile: nobody hears how far it is before. */
 #define WIN_ADDRESS (sizeof(struct sockaddr_storage) + 16)	/* What AcceptEx asks for. */
 
 /* IocpOp.engineFlags */
@@ -445,6 +446,7 @@ WinSendFile(WinRequest *requestPtr)
 {
     IocpFileOp *fileOpPtr = (IocpFileOp *)requestPtr->opPtr;
     int64_t left = IocpFileSize(fileOpPtr->file) - fileOpPtr->offset;
+    size_t count = fileOpPtr->count < WIN_FILE_MAX ? fileOpPtr->count : WIN_FILE_MAX;
 
     if (left <= 0) {
 	WinKnown(requestPtr, 0);
@@ -454,8 +456,8 @@ WinSendFile(WinRequest *requestPtr)
     requestPtr->overlapped.OffsetHigh = (DWORD)(fileOpPtr->offset >> 32);
     WinCalled(requestPtr, TransmitFile((SOCKET)fileOpPtr->op.handlePtr->fd,
 	    (HANDLE)(intptr_t)fileOpPtr->file,
-	    (DWORD)(left < (int64_t)fileOpPtr->count ? left : (int64_t)fileOpPtr->count), 0,
-	    &requestPtr->overlapped, NULL, 0));
+	    left < (int64_t)count ? (DWORD)left : (DWORD)count, 0, &requestPtr->overlapped, NULL,
+	    0));
 }
 
 /*
@@ -699,6 +701,14 @@ WinFinish(WinRequest *requestPtr, IocpCompletion *compPtr)
     if (opPtr->kind == IOCP_OP_CONNECT && result >= 0) {
 	setsockopt((SOCKET)opPtr->handlePtr->fd, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
 	result = 0;
+    } else if (opPtr->kind == IOCP_OP_CONNECT) {
+	int error, length = sizeof(error);
+
+	/*
+	 * The error is told now, and the socket need not tell it once more.
+	 */
+
+	getsockopt((SOCKET)opPtr->handlePtr->fd, SOL_SOCKET, SO_ERROR, (char *)&error, &length);
     } else if (opPtr->kind == IOCP_OP_RECV && result >= 0) {
 	size_t room = 0;
 

@@ -153,6 +153,8 @@ IocpSocketUnsent(IocpSocket fd)
 #define IocpSocketSetopt setsockopt
 #define IocpSocketShutdown shutdown
 
+#define IOCP_ACCEPT_INHERITS 1	/* A connection has its listener's settings. */
+
 /* A stream socket, close-on-exec; protocol 0: the family's first. IOCP_NO_SOCKET and errno. */
 static inline IocpSocket
 IocpSocketOpen(int family, int protocol)

@@ -252,21 +252,27 @@ IocpSocketGetopt(IocpSocket fd, int level, int option, void *value, socklen_t *l
 	errno = EOPNOTSUPP;
 	return -1;
     }
-    if (level == SOL_SOCKET && option == SO_REUSEADDR) {
-	*(int *)value = 1;
+    if (level == SOL_SOCKET && (option == SO_REUSEADDR || option == SO_REUSEPORT)) {
+	*(int *)value = option == SO_REUSEADDR;
 	return 0;
     }
-    return Checked(getsockopt((SOCKET)fd, level, option, value, lengthPtr));
+    if (Checked(getsockopt((SOCKET)fd, level, option, value, lengthPtr)) < 0) {
+	return -1;
+    }
+    if (level == SOL_SOCKET && option == SO_ERROR) {
+	*(int *)value = IocpErrno(*(DWORD *)value);
+    }
+    return 0;
 }
 
 int
 IocpSocketSetopt(IocpSocket fd, int level, int option, const void *value, socklen_t length)
 {
-    if (option == IOCP_NO_OPTION) {
+    if (option == IOCP_NO_OPTION || (option == SO_REUSEPORT && *(const int *)value != 0)) {
 	errno = EOPNOTSUPP;
 	return -1;
     }
-    if (level == SOL_SOCKET && option == SO_REUSEADDR) {
+    if (level == SOL_SOCKET && (option == SO_REUSEADDR || option == SO_REUSEPORT)) {
 	return 0;
     }
     return Checked(setsockopt((SOCKET)fd, level, option, value, length));

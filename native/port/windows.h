@@ -49,7 +49,7 @@ typedef USHORT in_port_t;
 #define IPV6_TCLASS IOCP_NO_OPTION
 #define SO_MAX_PACING_RATE IOCP_NO_OPTION
 #define SO_PRIORITY IOCP_NO_OPTION
-#define SO_REUSEPORT IOCP_NO_OPTION
+#define SO_REUSEPORT (-2)	/* It can only be off. */
 #define IPPROTO_MPTCP 262
 
 #define SHUT_RD SD_RECEIVE
@@ -67,6 +67,9 @@ typedef CONDITION_VARIABLE IocpCondition;
     SleepConditionVariableSRW(conditionPtr, mutexPtr, INFINITE, 0)
 
 #define IOCP_THREAD_LOCAL _Thread_local
+
+/* What the kernel gives a connection of its listener's settings is not to be relied on. */
+#define IOCP_ACCEPT_INHERITS 0
 
 /* There is no fork. */
 #define IocpAtFork(childProc) ((void)(childProc))
