@@ -127,8 +127,21 @@ def cache_dir() -> Path:
 def fetch(name: str) -> Path:
     """Return the directory of *name*, which is made if it is not there."""
     todo = recipe(name)
+
+    def make(directory: Path, place: Path) -> None:
+        todo.unpack(download(name, todo, directory), directory / "result", place)
+
+    return cached(f"{name}-{todo.digest}", make)
+
+
+def cached(name: str, make: Callable[[Path, Path], None]) -> Path:
+    """Return the directory *name* of the cache, which *make* makes if it is not there.
+
+    It is called with a directory to work in, where it leaves ``result``, and with the place where
+    that will be in the end.
+    """
     cache = cache_dir()
-    place = cache / f"{name}-{todo.digest}"
+    place = cache / name
     if place.is_dir():
         return place
     cache.mkdir(parents=True, exist_ok=True)
@@ -138,9 +151,8 @@ def fetch(name: str) -> Path:
             shutil.rmtree(leftover)
         if not place.is_dir():
             with tempfile.TemporaryDirectory(prefix="partial-", dir=cache) as directory:
-                result = Path(directory) / "result"
-                todo.unpack(download(name, todo, Path(directory)), result, place)
-                result.rename(place)
+                make(Path(directory), place)
+                (Path(directory) / "result").rename(place)
     return place
 
 
