@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Build the wheel for Windows, and print its path.
+
+    tools/windows/wheel.py [MESON OPTION...]     as "-Dtesting=true"; it lies in build/windows/dist
+
+The backend is that of every other build of the package. It is told to name the wheel for Windows,
+and meson to compile for it with what tools/windows/environment.py has made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import mesonpy
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = ROOT / "build" / "windows"
+
+
+def main() -> None:
+    """Build it in the Python that has the tools of the build."""
+    os.chdir(ROOT)
+    # What sysconfig says of the system, and with it the wheel's tag.
+    os.environ["_PYTHON_HOST_PLATFORM"] = "win-amd64"
+    options = ["--cross-file", str(BUILD / "cross.ini"), *sys.argv[1:]]
+    settings = {"build-dir": str(BUILD / "package"), "setup-args": options}
+    dist = BUILD / "dist"
+    dist.mkdir(exist_ok=True)
+    for old in dist.glob("*.whl"):
+        old.unlink()
+    # Meson speaks on the standard output.
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    name = mesonpy.build_wheel(str(dist), settings)
+    os.write(stdout, f"{dist / name}\n".encode())
+
+
+if __name__ == "__main__":
+    main()
