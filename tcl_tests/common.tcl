@@ -7,6 +7,10 @@ package require tcltest 2.5
 if {[info exists ::argv]} {
     tcltest::configure {*}$::argv
 }
+# Where another program than a tclsh hosts this Tcl, child processes need one all the same.
+if {[info exists ::env(TCLCHAN_TCLSH)]} {
+    tcltest::interpreter $::env(TCLCHAN_TCLSH)
+}
 
 namespace eval tt {
     variable dir [file dirname [file normalize [info script]]]
@@ -15,6 +19,7 @@ namespace eval tt {
     variable bgerrors {}
     variable peer ""
     variable children {}
+    variable files {}
     variable keep {}
     variable finished 0
     variable reasons {}
@@ -118,7 +123,9 @@ proc tt::constraints {} {
         set reason "no Python for the peer process: $message"
     }
     constrain peer [expr {$reason eq ""}] $reason
-    constrain proc [file isdirectory /proc/self/fd] "no /proc file system"
+    set windows [expr {$::tcl_platform(platform) eq "windows"}]
+    # Under Wine there is one, and its processes are not those of Windows.
+    constrain proc [expr {!$windows && [file isdirectory /proc/self/fd]}] "no /proc file system"
     # A name with an address of either family, in whatever order, needs a hosts file of our own.
     set reason ""
     if {[catch {exec unshare -m -r sh -c true 2>@1} message]} {
@@ -130,7 +137,7 @@ proc tt::constraints {} {
         set reason "io_uring cannot be forbidden for a child: $message"
     }
     constrain seccomp [expr {$reason eq ""}] $reason
-    constrain notRoot [expr {[exec id -u] != 0}] "root may bind any port"
+    constrain notRoot [expr {!$windows && [exec id -u] != 0}] "this user may bind any port"
 }
 
 # test --
@@ -288,7 +295,7 @@ proc outcome {script} {
 # normal TEXT --
 #	The text with channel names replaced by what they have in common.
 proc normal {text} {
-    return [regsub -all {\m(?:iocp\d+|sock[0-9a-f]+)\M} $text CHAN]
+    return [regsub -all {\m(?:iocp\d+|sock[[:xdigit:]]+)\M} $text CHAN]
 }
 
 # The stream that peer.py knows as well: COUNT bytes of it from byte START on.
@@ -596,6 +603,17 @@ proc bgerrors {} {
     return $list
 }
 
+# temporaryFile CONTENT --
+#	The name of a new file, which goes away when the test is tidied up, after all channels.
+proc temporaryFile {content} {
+    set out [file tempfile name tclchan]
+    fconfigure $out -translation binary
+    puts -nonewline $out $content
+    close $out
+    lappend ::tt::files $name
+    return $name
+}
+
 proc tidy {} {
     if {[::tcltest::testConstraint testing]} {
         iocp::test fault
@@ -620,6 +638,8 @@ proc tidy {} {
         file delete $file
     }
     set ::tt::children {}
+    file delete {*}$::tt::files
+    set ::tt::files {}
     set ::tt::accepted {}
     array unset ::tt::got
     array unset ::tt::eof
