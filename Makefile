@@ -3,6 +3,9 @@
 # make test       set everything up and run all tests; ARGS="-k stats" goes to pytest
 # make bench      measure socket2 beside socket; ARGS="--workload keepalive" goes to tclchan bench
 # make sanitize   run the Tcl tests with Address-, UndefinedBehavior- and ThreadSanitizer
+# make windows    build the wheel for Windows, in build/windows/dist
+# make windows-test
+#                 run all that can be tested of it under Wine; ARGS goes to pytest
 # make soak       load for a long time: downloads, resets, aborted requests; what is rare, often
 #                 MINUTES=30 (of load; the tests with long counts come first)  ENGINE=NAME
 # make clean      remove what was built
@@ -21,7 +24,9 @@ export PKG_CONFIG_PATH := $(CURDIR)/build/tcl9/pkgconfig$(PKG_CONFIG_PATH:%=:%)
 sources := $(shell find native tclchan -not -path '*/__pycache__*') \
     LICENSE README.md meson.build meson.options pyproject.toml
 
-.PHONY: serve test bench sanitize soak clean
+for_windows := $(wildcard tools/windows/*)
+
+.PHONY: serve test bench sanitize windows windows-test soak clean
 .NOTPARALLEL:
 
 serve: build/package.stamp build/foreground.so
@@ -38,6 +43,12 @@ bench: build/bench.stamp build/package.stamp
 sanitize: build/test.stamp build/package.stamp
 	@tools/sanitize.sh $(ARGS)
 
+windows: build/windows.stamp
+	@tools/windows/wheel.py
+
+windows-test: build/test.stamp build/package.stamp
+	@TCLCHAN_WINDOWS=all TCLCHAN_REQUIRE_SUITES=1 exec pytest py_tests/test_windows.py $(ARGS)
+
 soak: build/test.stamp build/package.stamp
 	@tools/soak.sh --minutes $(MINUTES) $(if $(ENGINE),--engine $(ENGINE))
 
@@ -49,9 +60,13 @@ build/serve.stamp: tools/setup.sh pyproject.toml
 	@tools/setup.sh serve
 	@touch $@
 
-build/test.stamp: build/serve.stamp tools/fetch.py
+build/test.stamp: build/serve.stamp tools/fetch.py $(for_windows)
 	@tools/setup.sh test
 	@rm -rf build/package build/package.stamp build/sanitize build/tsan
+	@touch $@
+
+build/windows.stamp: build/serve.stamp tools/fetch.py $(for_windows)
+	@tools/setup.sh windows
 	@touch $@
 
 build/bench.stamp: build/serve.stamp

@@ -104,10 +104,12 @@ class Child:
 class Server(Child):
     """``python -m tclchan httpd`` on a free port."""
 
+    python: tuple[str, ...] = (sys.executable,)
+
     def __init__(
         self, engine: str, server: str, cwd: Path, *options: str, root: Path | None = SITE
     ) -> None:
-        command = [sys.executable, "-m", "tclchan", "httpd", "--port", "0", "--server", server]
+        command = [*self.python, "-m", "tclchan", "httpd", "--port", "0", "--server", server]
         if root:
             command += ["--root", str(root)]
         if server == "tclhttpd":

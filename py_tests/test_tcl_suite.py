@@ -7,7 +7,6 @@ say why: the files print ``without CONSTRAINT: REASON`` for every constraint tha
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -16,17 +15,11 @@ from collections.abc import Callable
 
 import pytest
 from conftest import Tclsh
+from tclfiles import FILES, TCL_TESTS, judge
 
 import tclchan
 
-TCL_TESTS = pathlib.Path(__file__).resolve().parent.parent / "tcl_tests"
-FILES = sorted(path.name for path in TCL_TESTS.glob("*.test"))
 TIMEOUT_S = 100.0
-
-TOTALS = re.compile(
-    r"^all\.tcl:\tTotal\t(\d+)\tPassed\t(\d+)\tSkipped\t(\d+)\tFailed\t(\d+)$", re.MULTILINE
-)
-SKIPS = re.compile(r"^\t(\d+)\t(.+)$", re.MULTILINE)
 
 
 def run_file(name: str, engine: str, tclsh: Tclsh) -> tuple[int, str]:
@@ -69,24 +62,7 @@ def test_tcl(
 ) -> None:
     """Every test of the file passes, or is skipped for a reason that is told."""
     code, output = run_file(name, engine, tclsh)
-    print(output)
-    totals = TOTALS.search(output)
-    assert code == 0, f"{name} on {engine} ended with {code}"
-    assert totals is not None, f"{name} on {engine} printed no totals"
-    total, passed, skipped, failed = (int(value) for value in totals.groups())
+    judge(name, code, output, record_property)
     assert re.search(
         rf"^engine: {engine};.*; Tcl {re.escape(tclsh.version)}\.", output, re.MULTILINE
     )
-    assert failed == 0
-    assert total == passed + skipped > 0
-    explained = 0
-    for count, constraint in SKIPS.findall(output[totals.end() :]):
-        assert f"\nwithout {constraint}: " in output, f"nobody says why {constraint} does not hold"
-        explained += int(count)
-    assert explained == skipped
-    if passed == 0:
-        reasons = re.findall(r"^without (\w+: .*)$", output, re.MULTILINE)
-        needed = {constraint for _, constraint in SKIPS.findall(output[totals.end() :])}
-        pytest.skip("; ".join(reason for reason in reasons if reason.split(":")[0] in needed))
-    record_property("passed", passed)
-    record_property("skipped", skipped)

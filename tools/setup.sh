@@ -5,6 +5,7 @@
 #   tools/setup.sh serve     what it takes to build the package and to serve a site
 #   tools/setup.sh test      and what the tests take
 #   tools/setup.sh bench     and what the benchmark takes
+#   tools/setup.sh windows   and what it takes to build for Windows
 #
 # Where there are no rights to install packages, it names them and the command that does it. PYTHON
 # in the environment names a Python to use; it needs 3.11 or later with tkinter on Tcl 8.6.
@@ -68,8 +69,12 @@ need liburing-dev pkg-config --exists "liburing >= 2.3"
 need tcl command -v tclsh
 need tcllib has_tcl_package httpd
 need xotcl has_tcl_package XOTcl
-if [ "$purpose" != serve ]; then
+if [ "$purpose" = test ] || [ "$purpose" = bench ]; then
     need wrk command -v wrk
+fi
+if [ "$purpose" = test ] || [ "$purpose" = windows ]; then
+    need gcc-mingw-w64-x86-64 command -v x86_64-w64-mingw32-gcc
+    need wine command -v wine
 fi
 if [ "$purpose" = test ]; then
     need tcl-thread has_tcl_package Thread
@@ -149,4 +154,9 @@ if [ "$purpose" = test ]; then
     else
         echo "the test of the dashboard is left out therefore" >&2
     fi
+fi
+
+# Windows' Python and Tcl, and Wine to run them.
+if [ "$purpose" = test ] || [ "$purpose" = windows ]; then
+    .venv/bin/python tools/windows/environment.py || [ "$purpose" = test ] || exit 1
 fi

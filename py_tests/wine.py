@@ -1,0 +1,111 @@
+"""Programs of Windows, run under Wine with what tools/windows/environment.py has made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from conftest import ROOT, lacking
+from httpclient import SITE, Server
+
+RUN = str(ROOT / "tools/windows/run")
+BUILD = ROOT / "build/windows"
+# What a program takes to start on a machine that has other things to do: much, with Wine.
+START_S = 120.0
+PYTHON = BUILD / "python/python.exe"
+TCLSH = BUILD / "tcl/bin/tclsh86.exe"
+
+
+def windows_path(path: Path) -> str:
+    """Return the name that a file of this system has for a program of Windows."""
+    return f"Z:{path}"
+
+
+def wine(
+    *command: str | Path, timeout: float = START_S, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, as tools/windows/run does, and return all that it says on either output.
+
+    With what it has started: Wine's processes stay in the session of the first one.
+    """
+    with subprocess.Popen(
+        [RUN, *map(str, command)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            output += f"\n{command} did not end within {timeout:.0f} s"
+        return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+@cache
+def wheel() -> Path:
+    """Build the wheel for Windows, and return it: where Wine is not set up, no test."""
+    if not (BUILD / "prefix").is_dir():
+        lacking("there is no Windows: tools/windows/environment.py could not make it")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/windows/wheel.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+@cache
+def installed() -> Path:
+    """Install the wheel in Windows' Python, and return the directory of the package."""
+    pip = ("python", "-m", "pip", "--disable-pip-version-check", "install", "--no-index")
+    done = wine(*pip, "--no-deps", "--force-reinstall", windows_path(wheel()), timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert "Successfully installed tclchan-" in done.stdout
+    return BUILD / "python/Lib/site-packages/tclchan"
+
+
+class WindowsServer(Server):
+    """``tclchan httpd`` under Wine, with the tcllib of this system; nobody asks it to end."""
+
+    python = (RUN, "python", "-P")
+
+    def __init__(self, cwd: Path, *options: str, root: Path = SITE) -> None:
+        os.environ["TCLLIBPATH"] = tcllib()
+        super().__init__("iocp", "tcllib", cwd, *options, root=root)
+
+    def line(self, seconds: float = START_S) -> str:
+        return super().line(seconds).rstrip("\r")
+
+    def holdings(self) -> tuple[int, int, int]:
+        """What Tcl knows of them: a process of Wine has other descriptors than the program."""
+        stats = self.stats()
+        return 0, stats["channels"], stats["connections"]
+
+
+@cache
+def tcllib() -> str:
+    """Return the directory of the packages in Tcl that this system has."""
+    script = "package require httpd; puts [package ifneeded httpd [package present httpd]]"
+    done = subprocess.run(["tclsh"], input=script, capture_output=True, text=True, check=True)
+    return str(Path(done.stdout.split()[-1]).parent.parent)
+
+
+def end() -> None:
+    """End all programs of Windows that still run."""
+    environment = {**os.environ, "WINEPREFIX": str(BUILD / "prefix")}
+    subprocess.run(["wineserver", "--kill"], env=environment, check=False)
