@@ -7,9 +7,11 @@ package require tcltest 2.5
 if {[info exists ::argv]} {
     tcltest::configure {*}$::argv
 }
-# Where another program than a tclsh hosts this Tcl, child processes need one all the same.
+# Where another program than a tclsh hosts this Tcl, child processes need one all the same; and what
+# the program knows of its Tcl's library, only its first interpreter is told.
 if {[info exists ::env(TCLCHAN_TCLSH)]} {
     tcltest::interpreter $::env(TCLCHAN_TCLSH)
+    set ::env(TCL_LIBRARY) [info library]
 }
 
 namespace eval tt {
@@ -20,11 +22,17 @@ namespace eval tt {
     variable peer ""
     variable children {}
     variable files {}
+    variable needs {}
     variable keep {}
     variable finished 0
     variable reasons {}
     variable serial 0
     variable block ""
+    variable windows [expr {$::tcl_platform(platform) eq "windows"}]
+    # In order of preference; a driver built for testing has one more.
+    variable engines [expr {$windows ? {iocp} : {io_uring epoll}}]
+    # A name that has no address, which nobody is asked about.
+    variable noName [expr {$windows ? "no such host" : ""}]
     variable isCore [expr {
         [info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"
     }]
@@ -93,6 +101,8 @@ proc tt::packageReason {name} {
 
 proc tt::constraints {} {
     variable isCore
+    variable windows
+    variable engines
     constrain driver [expr {!$isCore}] "socket2 is the core's socket (TCLCHAN_TEST_CORE=1)"
     constrain core $isCore "socket2 is the driver's"
     if {$isCore} {
@@ -100,7 +110,7 @@ proc tt::constraints {} {
     } else {
         set engine [iocp::engine]
     }
-    foreach name {io_uring epoll sim} {
+    foreach name [list {*}$engines sim] {
         constrain engine_$name [expr {$engine eq $name}] "this run uses $engine"
     }
     # What the kernel has, a call sees without the event loop in between.
@@ -112,6 +122,15 @@ proc tt::constraints {} {
         set reason [packageReason $package]
         constrain $name [expr {$reason eq ""}] $reason
     }
+    # What Windows does not do, and what Wine does not do as Windows. It has a program of its own.
+    constrain qos [expr {!$windows}] "Windows leaves it to its administrator"
+    constrain host [expr {!$windows}] "on Windows, the event loop is Tcl's"
+    constrain unix [expr {!$windows}] "Windows has not the programs of Unix, nor its descriptors"
+    constrain reuseport [expr {!$windows}] "Windows has no SO_REUSEPORT"
+    constrain unsent [expr {!$windows}] "Windows does not tell what it has still to send"
+    set wine [expr {$windows && [file exists $::env(SystemRoot)/system32/wineboot.exe]}]
+    constrain resets [expr {!$wine}] "Wine forgets a reset that comes when nothing is received"
+    constrain rebind [expr {!$wine}] "with Wine, a port stays taken when its connections are closed"
     constrain zlib [llength [info commands ::zlib]] "this Tcl was built without zlib"
     set reason ""
     if {[catch {close [socket -server none -myaddr ::1 0]} message]} {
@@ -123,7 +142,6 @@ proc tt::constraints {} {
         set reason "no Python for the peer process: $message"
     }
     constrain peer [expr {$reason eq ""}] $reason
-    set windows [expr {$::tcl_platform(platform) eq "windows"}]
     # Under Wine there is one, and its processes are not those of Windows.
     constrain proc [expr {!$windows && [file isdirectory /proc/self/fd]}] "no /proc file system"
     # A name with an address of either family, in whatever order, needs a hosts file of our own.
@@ -134,7 +152,7 @@ proc tt::constraints {} {
     constrain hosts [expr {$reason eq ""}] $reason
     set reason ""
     if {[catch {exec $::tt::python [file join $::tt::dir noring.py] true} message]} {
-        set reason "io_uring cannot be forbidden for a child: $message"
+        set reason "io_uring cannot be forbidden for a child: [lindex [split $message \n] end]"
     }
     constrain seccomp [expr {$reason eq ""}] $reason
     constrain notRoot [expr {!$windows && [exec id -u] != 0}] "this user may bind any port"
@@ -150,7 +168,17 @@ proc test {args} {
         return
     }
     set ::tt::globals [info globals]
-    uplevel 1 [list ::tcltest::test {*}$args]
+    set options [lassign $args name description]
+    if {[llength $::tt::needs]} {
+        dict lappend options -constraints {*}$::tt::needs
+    }
+    uplevel 1 [list ::tcltest::test $name $description {*}$options]
+}
+
+# needs CONSTRAINT ... --
+#	Every test from here on has these constraints, too.
+proc needs {args} {
+    set ::tt::needs $args
 }
 
 # often SHORT LONG --
@@ -512,13 +540,16 @@ proc stopPeer {} {
 
 # child SCRIPT ?ARGUMENTS? ?PREFIX? --
 #	Start a tclsh that loads the driver and runs the script, behind a pipe. PREFIX is a command
-#	that gets the tclsh's command line as further words.
+#	that gets the tclsh's command line as further words. The tclsh has a library of its own.
 proc child {script {arguments {}} {prefix {}}} {
     set body "$::tt::loader\nfconfigure stdout -buffering line\n$script\n"
     set out [file tempfile file tclchan.tcl]
     puts -nonewline $out $body
     close $out
+    set library [array get ::env TCL_LIBRARY]
+    unset -nocomplain ::env(TCL_LIBRARY)
     set pipe [open |[list {*}$prefix [::tcltest::interpreter] $file {*}$arguments 2>@1] r+]
+    array set ::env $library
     fconfigure $pipe -buffering line
     lappend ::tt::children $pipe $file
     return $pipe
@@ -549,6 +580,17 @@ proc tt::childMore {pipe} {
         fileevent $pipe readable {}
         set ::tt::childEnd($pipe) 1
     }
+}
+
+# withEngine NAME SCRIPT --
+#	The same for a child that chooses the engine itself.
+proc withEngine {name script} {
+    set before [array get ::env TCLCHAN_ENGINE]
+    set ::env(TCLCHAN_ENGINE) $name
+    set pipe [child $script]
+    unset ::env(TCLCHAN_ENGINE)
+    array set ::env $before
+    return [childResult $pipe]
 }
 
 # runChild SCRIPT ?ARGUMENTS? ?PREFIX? --
