@@ -107,13 +107,38 @@ EachHandle(IocpChan *chanPtr, void (*proc)(IocpEngine *enginePtr, IocpHandle *ha
 }
 
 /*
+ * EachSend --
+ *	Do something with what the channel has in flight to be sent, if the engine does that.
+ * Results:
+ *	With how many ops.
+ */
+static int
+EachSend(IocpChan *chanPtr, void (*proc)(IocpEngine *enginePtr, IocpOp *opPtr))
+{
+    IocpOp *ops[] = {
+	&chanPtr->sendOp, chanPtr->filePtr == NULL ? NULL : &chanPtr->filePtr->fileOp.op
+    };
+    int count = 0;
+
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]) && proc != NULL; i++) {
+	if (ops[i] != NULL && ops[i]->inFlight && ops[i]->kind != IOCP_OP_WRITE_FILE) {
+	    proc(chanPtr->threadPtr->enginePtr, ops[i]);
+	    count++;
+	}
+    }
+    return count;
+}
+
+/*
  * IocpChanAttach --
- *	The channel's descriptors are about to be used on its thread's engine.
+ *	The channel's descriptors are about to be used on its thread's engine, which has what it
+ *	brings along in flight.
  */
 void
 IocpChanAttach(IocpChan *chanPtr)
 {
     EachHandle(chanPtr, chanPtr->threadPtr->enginePtr->typePtr->attachProc);
+    EachSend(chanPtr, chanPtr->threadPtr->enginePtr->typePtr->joinProc);
 }
 
 /*
@@ -276,11 +301,16 @@ IocpChanForget(IocpChan *chanPtr)
 }
 
 static void
-CancelAll(IocpChan *chanPtr)
+CancelSends(IocpChan *chanPtr)
 {
-    IocpOpCancel(chanPtr, &chanPtr->recvOp);
     IocpOpCancel(chanPtr, &chanPtr->sendOp);
     IocpMoveCancel(chanPtr);
+}
+
+static void
+CancelOthers(IocpChan *chanPtr)
+{
+    IocpOpCancel(chanPtr, &chanPtr->recvOp);
     if (chanPtr->connectPtr != NULL) {
 	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
     }
@@ -299,7 +329,8 @@ void
 IocpChanAbort(IocpChan *chanPtr)
 {
     chanPtr->flags |= IOCP_CHANF_ABORT;
-    CancelAll(chanPtr);
+    CancelSends(chanPtr);
+    CancelOthers(chanPtr);
     IocpEventDirty(chanPtr);
 }
 
@@ -346,7 +377,7 @@ IocpChanClose(IocpChan *chanPtr)
 
     if (chanPtr->listenerPtr != NULL) {
 	IocpListenClose(chanPtr);
-	CancelAll(chanPtr);
+	CancelOthers(chanPtr);
 	while (chanPtr->inFlight > 0) {
 	    IocpThreadWait(threadPtr, -1);
 	}
@@ -511,12 +542,15 @@ GetHandleProc(void *instanceData, int direction, void **handlePtr)
 /*
  * Leave --
  *	The channel leaves its thread: the engine must have let go of it before. Bytes received so
- *	far go with it, in memory of their own; what is unsent goes along too.
+ *	far go with it, in memory of their own; what is unsent goes along too, even in flight, if
+ *	the engine cannot cancel that.
  */
 static void
 Leave(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
+    const IocpEngineType *typePtr = threadPtr->enginePtr->typePtr;
+    int along = 0;
 
     IocpCopyStop(chanPtr);
     chanPtr->flags |= IOCP_CHANF_DETACHED;
@@ -527,13 +561,19 @@ Leave(IocpChan *chanPtr)
 	IocpListenLeave(chanPtr);
     }
     IocpDeferTake(chanPtr);
-    CancelAll(chanPtr);
-    while (chanPtr->inFlight > 0) {
+    CancelOthers(chanPtr);
+    if (typePtr->leaveProc == NULL) {
+	CancelSends(chanPtr);
+    } else {
+	IocpThreadReap(threadPtr);
+	along = EachSend(chanPtr, typePtr->leaveProc);
+    }
+    while (chanPtr->inFlight > along) {
 	IocpThreadWait(threadPtr, -1);
     }
     IocpEventForget(chanPtr);
     IocpRecvDetachPool(chanPtr);
-    EachHandle(chanPtr, threadPtr->enginePtr->typePtr->detachProc);
+    EachHandle(chanPtr, typePtr->detachProc);
     for (IocpTold *toldPtr = threadPtr->toldPtr; toldPtr != NULL; toldPtr = toldPtr->outerPtr) {
 	if (toldPtr->chanPtr == chanPtr) {
 	    toldPtr->chanPtr = NULL;

@@ -327,7 +327,7 @@ Stop(IocpCopy *copyPtr, int fileIsFree)
 	Tcl_DecrRefCount(copyPtr->commandPtr);
     }
     if (copyPtr->fileOp.op.inFlight) {
-	IocpOpCancel(copyPtr->chanPtr, &copyPtr->fileOp.op);
+	IocpOpStop(copyPtr->chanPtr, &copyPtr->fileOp.op);
     } else {
 	IocpMoveFree(copyPtr);
     }

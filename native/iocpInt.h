@@ -457,6 +457,7 @@ void IocpThreadDrain(IocpThread *threadPtr);
 uint64_t IocpThreadLingerEnd(IocpThread *threadPtr, int lingerSeconds);
 int IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr);
 void IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr);
+void IocpOpStop(IocpChan *chanPtr, IocpOp *opPtr);
 
 /* iocpTimeout.c */
 int IocpTimeoutWatch(IocpChan *chanPtr);

@@ -430,6 +430,20 @@ IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr)
     }
 }
 
+/*
+ * IocpOpStop --
+ *	The same for the sake of something else than the connection: what it sends goes on where
+ *	breaking it off would be the connection's end.
+ */
+void
+IocpOpStop(IocpChan *chanPtr, IocpOp *opPtr)
+{
+    if (chanPtr->threadPtr->enginePtr->typePtr->leaveProc == NULL
+	    || opPtr->kind == IOCP_OP_WRITE_FILE) {
+	IocpOpCancel(chanPtr, opPtr);
+    }
+}
+
 static void
 Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
 {

@@ -169,6 +169,13 @@ typedef struct IocpEngineType {
 				/* No op of it is in flight; forget it. */
     IocpSubmit (*submitProc)(IocpEngine *enginePtr, IocpOp *opPtr);
     void (*cancelProc)(IocpEngine *enginePtr, IocpOp *opPtr);
+    void (*leaveProc)(IocpEngine *enginePtr, IocpOp *opPtr);
+				/* An op that sends stays in flight while its channel goes to
+				 * another thread: from now on nobody reaps it. NULL: it can be
+				 * cancelled, and the result is what the peer gets of it. Where it
+				 * is not NULL, the connection is of no use after a cancel. */
+    void (*joinProc)(IocpEngine *enginePtr, IocpOp *opPtr);
+				/* Such an op is this engine's, after attachProc. */
     int (*sendNowProc)(IocpEngine *enginePtr, IocpHandle *handlePtr, const char *data,
 	    size_t size);	/* Send what the kernel takes at once: a count or -errno. Only while
 				 * no send on the handle, nor of a file, is in flight. */

@@ -18,6 +18,12 @@
  *	  ready -> the kernel's	WinFinish: what was to be received, somebody else has
  *	  ready -> free		WinFinish: the op is reaped
  *
+ *	A send that is broken off leaves the connection in a state that nobody knows. So it goes
+ *	along with a channel that changes threads:
+ *
+ *	  the kernel's, done, ready -> left	WinLeave
+ *	  left -> the kernel's, done		WinJoin
+ *
  *	Sockets do not block, which overlapped calls do not care about: what is sent or received
  *	without waiting takes a plain call. A receive without buffers of its own waits with one of
  *	no bytes, so that an idle connection costs no buffer.
@@ -40,9 +46,10 @@ typedef struct WinEngine WinEngine;
  */
 typedef struct WinRequest {
     OVERLAPPED overlapped;	/* Must be first. */
-    WinEngine *enginePtr;
+    WinEngine *enginePtr;	/* NULL: left. */
     IocpOp *opPtr;
     struct WinRequest *nextPtr;	/* In a queue, or in the free list. */
+    int complete;		/* Left, and not the kernel's any more. */
     int known;			/* The kernel has no part in the result, which is: */
     int result;
     IocpBuf *bufPtr;		/* The pool buffer that it was received into, or NULL. */
@@ -89,9 +96,26 @@ WinPut(WinQueue *queuePtr, WinRequest *requestPtr)
 }
 
 /*
+ * WinDone --
+ *	A request is complete: its engine is to know. The mutex is locked, so that no alert comes
+ *	after WinAlert has withdrawn the wish.
+ */
+static void
+WinDone(WinRequest *requestPtr)
+{
+    WinEngine *winPtr = requestPtr->enginePtr;
+
+    WinPut(&winPtr->done, requestPtr);
+    WakeConditionVariable(&winPtr->wanted);
+    if (winPtr->armed && winPtr->alertProc != NULL) {
+	winPtr->armed = 0;
+	winPtr->alertProc(winPtr->alertData);
+    }
+}
+
+/*
  * Dispatcher --
- *	The body of the thread that waits at the port. Alerts are given under the mutex, so that
- *	none comes after WinAlert has withdrawn the wish.
+ *	The body of the thread that waits at the port.
  */
 static void *
 Dispatcher(void *unused)
@@ -108,15 +132,11 @@ Dispatcher(void *unused)
 	AcquireSRWLockExclusive(&mutex);
 	for (ULONG i = 0; i < count; i++) {
 	    WinRequest *requestPtr = (WinRequest *)entries[i].lpOverlapped;
-	    WinEngine *winPtr = requestPtr->enginePtr;
 
-	    if (winPtr->done.firstPtr == NULL) {
-		WakeConditionVariable(&winPtr->wanted);
-	    }
-	    WinPut(&winPtr->done, requestPtr);
-	    if (winPtr->armed && winPtr->alertProc != NULL) {
-		winPtr->armed = 0;
-		winPtr->alertProc(winPtr->alertData);
+	    if (requestPtr->enginePtr == NULL) {
+		requestPtr->complete = 1;
+	    } else {
+		WinDone(requestPtr);
 	    }
 	}
 	ReleaseSRWLockExclusive(&mutex);
@@ -644,6 +664,56 @@ WinCancel(IocpEngine *enginePtr, IocpOp *opPtr)
 }
 
 /*
+ * WinRemove --
+ *	Take a request out of a queue.
+ * Results:
+ *	Whether it was there.
+ */
+static int
+WinRemove(WinQueue *queuePtr, const WinRequest *wantedPtr)
+{
+    WinRequest *requestPtr = queuePtr->firstPtr, *nextPtr;
+    int found = 0;
+
+    *queuePtr = (WinQueue){NULL, NULL};
+    for (; requestPtr != NULL; requestPtr = nextPtr) {
+	nextPtr = requestPtr->nextPtr;
+	if (requestPtr == wantedPtr) {
+	    found = 1;
+	} else {
+	    WinPut(queuePtr, requestPtr);
+	}
+    }
+    return found;
+}
+
+static void
+WinLeave(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    WinEngine *winPtr = (WinEngine *)enginePtr;
+    WinRequest *requestPtr = opPtr->requestPtr;
+
+    AcquireSRWLockExclusive(&mutex);
+    requestPtr->complete = WinRemove(&winPtr->ready, requestPtr)
+	    || WinRemove(&winPtr->done, requestPtr);
+    requestPtr->enginePtr = NULL;
+    ReleaseSRWLockExclusive(&mutex);
+}
+
+static void
+WinJoin(IocpEngine *enginePtr, IocpOp *opPtr)
+{
+    WinRequest *requestPtr = opPtr->requestPtr;
+
+    AcquireSRWLockExclusive(&mutex);
+    requestPtr->enginePtr = (WinEngine *)enginePtr;
+    if (requestPtr->complete) {
+	WinDone(requestPtr);
+    }
+    ReleaseSRWLockExclusive(&mutex);
+}
+
+/*
  * WinFinishAccept --
  *	A request of an accept is complete. One that fails while others are under way, fails for the
  *	sake of its connection.
@@ -861,6 +931,8 @@ const IocpEngineType iocpWinEngine = {
     .detachProc = WinDetach,
     .submitProc = WinSubmit,
     .cancelProc = WinCancel,
+    .leaveProc = WinLeave,
+    .joinProc = WinJoin,
     .sendNowProc = IocpSendNow,
     .pushProc = IocpPush,
     .reapProc = WinReap,
