@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from ._engines import engines
 from ._ffi import ffi, lib
+from ._platform import system
 from .errors import AttachError, EngineUnavailable
 
 NOTIFIERS = ("auto", "ring", "tcl")
@@ -72,7 +72,7 @@ def attach(interp: HasTk, *, engine: str = "auto") -> Attachment:
         raise AttachError("attach must be called on the thread of the interpreter") from error
     try:
         with _asking_for(engine):
-            interp.tk.call("load", str(library_dir() / "libiocpsock.so"), "Iocpsock")
+            interp.tk.call("load", (library_dir() / system.DRIVER).as_posix(), "Iocpsock")
     except TclError as error:
         raise _load_error(str(error)) from error
     used = interp.tk.eval("::iocp::engine")
@@ -128,13 +128,11 @@ def drain(seconds: float) -> bool:
 
 
 _environ_lock = threading.RLock()
-_getenv = ctypes.CDLL(None).getenv
-_getenv.restype = ctypes.c_char_p
 
 
 @contextmanager
 def _asking_for(engine: str) -> Iterator[None]:
-    """Let the driver, which calls getenv when it is loaded, find the name of *engine*.
+    """Let the driver, which looks into the environment when it is loaded, find *engine* there.
 
     `os.environ` is left alone: it is a copy that does not know what Tcl has set since.
     """
@@ -142,7 +140,7 @@ def _asking_for(engine: str) -> Iterator[None]:
         if engine == "auto":
             yield
             return
-        before = _getenv(b"TCLCHAN_ENGINE")
+        before = system.getenv("TCLCHAN_ENGINE")
         os.putenv("TCLCHAN_ENGINE", engine)
         try:
             yield
@@ -150,7 +148,7 @@ def _asking_for(engine: str) -> Iterator[None]:
             if before is None:
                 os.unsetenv("TCLCHAN_ENGINE")
             else:
-                os.putenv(b"TCLCHAN_ENGINE", before)
+                os.putenv("TCLCHAN_ENGINE", before)
 
 
 def _load_error(message: str) -> Exception:

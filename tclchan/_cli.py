@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import resource
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from . import _doctor, _hosting
 from ._attach import NOTIFIERS, library_dir
 from ._build_config import VERSION
 from ._interp import Interp
-from .bench import cli as _bench
+from ._platform import system
 from .errors import ScriptError, TclchanError
+
+if sys.platform != "win32":
+    from .bench import cli as _bench
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv*, or that of the process, and return the exit code."""
     args = parse(sys.argv[1:] if argv is None else argv)
     if args.raise_limit:
-        _raise_descriptor_limit()
+        system.raise_descriptor_limit()
     try:
         code: int = args.function(args)
     except ScriptError as error:
@@ -88,9 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="say it in JSON")
     doctor.set_defaults(function=_doctor.main)
 
-    bench = commands.add_parser("bench", help="measure socket2 beside socket, under the same load")
-    _bench.add_arguments(bench)
-    bench.set_defaults(function=_bench.main)
+    if sys.platform != "win32":
+        bench = commands.add_parser(
+            "bench", help="measure socket2 beside socket, under the same load"
+        )
+        _bench.add_arguments(bench)
+        bench.set_defaults(function=_bench.main)
 
     path = commands.add_parser("path", help="print the directory to add to a tclsh's auto_path")
     path.set_defaults(function=_print_path)
@@ -105,17 +110,11 @@ def _run_script(args: argparse.Namespace) -> int:
         argv0=args.script,
         argv=args.args,
     ) as interp:
-        code = interp.source("/dev/stdin" if args.script == "-" else args.script)
+        with system.standard_input() if args.script == "-" else nullcontext(args.script) as path:
+            code = interp.source(path)
         return code if interp.stopped_by is None else 128 + interp.stopped_by
 
 
 def _print_path(args: argparse.Namespace) -> int:
     print(library_dir())
     return 0
-
-
-def _raise_descriptor_limit() -> None:
-    """Let a server have as many connections as the system lets this process have."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

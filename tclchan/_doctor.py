@@ -6,14 +6,13 @@ import argparse
 import json
 import os
 import platform
-import resource
-from pathlib import Path
 from typing import Any
 
 from . import _build_config
 from ._attach import library_dir
 from ._engines import engines
 from ._interp import Interp
+from ._platform import system
 from .errors import TclchanError
 
 
@@ -49,11 +48,7 @@ def examine() -> dict[str, Any]:
         ],
         "chosen": "",
         "problem": "",
-        "limits": {
-            "open descriptors": _limit(resource.RLIMIT_NOFILE),
-            "locked memory": _limit(resource.RLIMIT_MEMLOCK),
-            "listen backlog": _somaxconn(),
-        },
+        "limits": system.limits(),
     }
     try:
         with Interp() as interp:
@@ -69,8 +64,8 @@ def examine() -> dict[str, Any]:
 def _text(report: dict[str, Any]) -> str:
     lines = []
     for title in ("versions", "paths", "build", "limits"):
-        lines.append(f"{title}:")
-        lines += [f"  {name + ':':<18}{value}" for name, value in report[title].items() if value]
+        facts = [f"  {name + ':':<18}{value}" for name, value in report[title].items() if value]
+        lines += [f"{title}:", *facts] if facts else []
     lines.append("engines:")
     for engine in report["engines"]:
         state = "usable" if engine["usable"] else f"not usable: {engine['reason']}"
@@ -84,17 +79,3 @@ def _text(report: dict[str, Any]) -> str:
     if report["problem"]:
         lines.append(f"problem: {report['problem']}")
     return "\n".join(lines)
-
-
-def _limit(which: int) -> str:
-    soft, hard = (
-        "unlimited" if n == resource.RLIM_INFINITY else str(n) for n in resource.getrlimit(which)
-    )
-    return f"soft {soft}, hard {hard}"
-
-
-def _somaxconn() -> str:
-    try:
-        return Path("/proc/sys/net/core/somaxconn").read_text().strip()
-    except OSError:
-        return ""

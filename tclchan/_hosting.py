@@ -1,23 +1,19 @@
-"""``tclchan httpd``: the command line, and who does what it says.
-
-The process opens the port, gives up root's rights, and then either serves the site itself
-(`_worker`), or has others do it and looks after them (`_supervisor`).
-"""
+"""``tclchan httpd``: the command line. Who does what it says is another module for each system."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from . import _logs, _monitor
-from ._httpd import MAX_PORT, MAX_SECONDS, SERVERS
-from ._listeners import check_listener, open_listeners
-from ._privileges import drop_privileges
-from ._supervisor import Supervisor
-from ._systemd import ServiceManager
-from ._worker import serve_alone, serve_supervised
+from ._httpd import DEFAULT_ADDRESS, DEFAULT_PORT, MAX_PORT, MAX_SECONDS, SERVERS
+from ._platform import system
 
-DEFAULT_ADDRESS = "127.0.0.1"
-DEFAULT_PORT = 8015
+if sys.platform == "win32":
+    from ._hosting_windows import add_process_arguments, serve
+else:
+    from ._hosting_posix import add_process_arguments, serve
+
 DEFAULT_GRACE_SECONDS = 30.0
 
 
@@ -36,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the address to listen on (default: {DEFAULT_ADDRESS}, reachable from this machine"
         " only)",
     )
-    parser.add_argument("--server", choices=SERVERS, help=f"the web server (default: {SERVERS[0]})")
+    parser.add_argument(
+        "--server", choices=SERVERS, help=f"the web server (default: {system.DEFAULT_SERVER})"
+    )
     parser.add_argument(
         "--tclhttpd",
         metavar="DIR",
@@ -51,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--access-log",
         metavar="FILE",
-        help="append a line in the combined format for each answer; - is the standard output;"
-        " SIGUSR1 opens the file anew",
+        help="append a line in the combined format for each answer; - is the standard output"
+        f"{system.REOPENING}",
     )
     _logs.add_arguments(parser)
     _monitor.add_arguments(parser, _port)
@@ -76,13 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="each connection begins with a header of the PROXY protocol, as HAProxy sends it",
     )
     parser.add_argument(
-        "--workers",
-        type=_positive,
-        metavar="N",
-        help="serve with N processes, which are replaced when they die and, one by one, on SIGHUP"
-        " (default: with this process alone)",
-    )
-    parser.add_argument(
         "--grace",
         type=_seconds,
         default=DEFAULT_GRACE_SECONDS,
@@ -97,11 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="have at most N connections at a time, in each worker; others wait (default: as many"
         " as there are descriptors)",
     )
-    parser.add_argument("--user", metavar="NAME", help="the user to be once the port is open")
-    parser.add_argument(
-        "--group", metavar="NAME", help="the group to be then (default: that of the user)"
-    )
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    add_process_arguments(parser, _positive)
     parser.add_argument(
         "arguments", nargs="*", metavar="-- ARG", help="further arguments of tclhttpd"
     )
@@ -110,20 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, or until the server's own code calls ``exit``."""
     with _logs.logging_to(args.log_file, args.log_format, args.log_level):
-        return serve_supervised(args) if args.worker else _serve(args)
-
-
-def _serve(args: argparse.Namespace) -> int:
-    manager = ServiceManager.from_environment()
-    if listeners := manager.http_sockets():
-        check_listener(listeners, args.port, args.address)
-    else:
-        port = DEFAULT_PORT if args.port is None else args.port
-        listeners = open_listeners(args.address or DEFAULT_ADDRESS, port)
-    drop_privileges(args.user, args.group)
-    if args.workers is None:
-        return serve_alone(args, listeners, manager)
-    return Supervisor(args, listeners, manager).run()
+        return serve(args)
 
 
 def _port(text: str) -> int:

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ._interp import Interp
+from ._platform import system
 from .errors import HttpdError, ScriptError
 
 SERVERS = ("xotcl", "tcllib", "tclhttpd")
+DEFAULT_ADDRESS = "127.0.0.1"
+DEFAULT_PORT = 8015
 MAX_PORT = 65535
 MAX_SECONDS = 86400
 TCL_DIR = Path(__file__).with_name("tcl")
@@ -57,7 +60,7 @@ def serving(
     root: str | os.PathLike[str] | None = None,
     *,
     port: int = 0,
-    address: str = "127.0.0.1",
+    address: str = DEFAULT_ADDRESS,
     server: str | None = None,
     tclhttpd: str | os.PathLike[str] | None = None,
     rc: str | os.PathLike[str] | None = None,
@@ -85,7 +88,7 @@ def serving(
         port: the port to listen on, at most 65535; 0 takes a free one.
         address: the address to listen on.
         server: ``"xotcl"``, ``"tcllib"``, or ``"tclhttpd"``. Without a name it is tclhttpd if
-            *tclhttpd* is given, else xotcl.
+            *tclhttpd* is given, else xotcl, or on Windows tcllib.
         tclhttpd: a tree of tclhttpd's sources, which is not written to.
         rc: a configuration file for tclhttpd, read after its own.
         log_dir: where the server's logs go; without one they are not kept.
@@ -106,7 +109,7 @@ def serving(
     Raises:
         HttpdError: the site cannot be served; the message says why and what to do about it.
     """
-    server = server or ("tclhttpd" if tclhttpd else SERVERS[0])
+    server = server or ("tclhttpd" if tclhttpd else system.DEFAULT_SERVER)
     if server not in SERVERS:
         raise HttpdError(f'unknown server "{server}": must be {", ".join(SERVERS)}')
     if not 0 <= port <= MAX_PORT:

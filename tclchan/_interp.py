@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 from ._attach import attach, choose_notifier, drain, library_dir
 from ._ffi import lib
+from ._platform import system
 from ._waker import Waker
 from .errors import AttachError, ScriptError
 
@@ -169,6 +170,8 @@ class Interp:
         tk = self._tk
         try:
             attach(self, engine=engine)
+            if not lib.TclchanInit(tk.interpaddr()):
+                raise AttachError(f"tclchan is not built for Tcl {tk.eval('info patchlevel')}")
             choose_notifier(tk, notifier)
         except BaseException:
             # No traceback may keep it alive: it would be freed on whatever thread drops that.
@@ -178,12 +181,10 @@ class Interp:
         self._waker = Waker(tk, _weakly(self._woken))
         _open_interps.add(self)
         try:
-            if not lib.TclchanInit(tk.interpaddr()):
-                raise AttachError(f"tclchan is not built for Tcl {tk.eval('info patchlevel')}")
             tk.createcommand("::tclchan::python", _weakly(self._invoke))
             tk.createcommand("::tclchan::exit", _weakly(self._exit))
             tk.eval(_PRELUDE)
-            tk.call("lappend", "auto_path", str(library_dir()))
+            tk.call("lappend", "auto_path", library_dir().as_posix())
             tk.call("set", "::argv0", argv0)
             tk.call("set", "::argv", tuple(argv))
             tk.call("set", "::argc", len(argv))
@@ -414,7 +415,7 @@ class Interp:
         if not self._depth:
             self.stopped_by = None
             if threading.current_thread() is threading.main_thread():
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in system.ENDING_SIGNALS:
                     before = signal.getsignal(number)
                     if before in (signal.SIG_DFL, signal.default_int_handler):
                         taken.append((number, before))
@@ -437,7 +438,7 @@ class Interp:
 
     def _ending_signals(self) -> list[int]:
         ours = (signal.default_int_handler, self._on_signal)
-        return [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) in ours]
+        return [n for n in system.ENDING_SIGNALS if signal.getsignal(n) in ours]
 
     def _end(self, ending: BaseException) -> None:
         if self._ending is None:

@@ -10,13 +10,13 @@ import json
 import logging
 import os
 import re
-import signal
 from _tkinter import TclError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from ._interp import Interp
+from ._platform import system
 from .errors import HttpdError
 
 FORMATS = ("text", "json")
@@ -109,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-file",
         metavar="FILE",
-        help="where the log goes; SIGUSR1 opens it anew (default: the standard error output)",
+        help=f"where the log goes{system.REOPENING} (default: the standard error output)",
     )
 
 
@@ -182,15 +182,13 @@ def reopen(interp: Interp | None = None) -> None:
     logger.info("the logs are opened anew")
 
 
-def reopen_on_signal(interp: Interp) -> None:
-    """Have SIGUSR1 call `reopen`. To be called on the main thread, which is that of *interp*."""
-    signal.signal(signal.SIGUSR1, lambda number, frame: reopen(interp))
-    # What the signal interrupts goes on.
-    signal.siginterrupt(signal.SIGUSR1, False)
+def reopen_when_asked(interp: Interp) -> None:
+    """Have a signal call `reopen`. To be called on the main thread, which is that of *interp*."""
+    system.on_reopening(lambda: reopen(interp))
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
 
 def _time(record: logging.LogRecord) -> str:

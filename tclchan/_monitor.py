@@ -26,6 +26,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._build_config import VERSION
+from ._platform import system
 from ._snapshot import Snapshots
 from .errors import HttpdError
 
@@ -95,6 +96,7 @@ def monitoring_if_asked(args: argparse.Namespace, snapshots: Snapshots) -> Itera
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    allow_reuse_address = system.REUSE_ADDRESS
 
     def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

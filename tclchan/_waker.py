@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import threading
 import time
 import weakref
-from _tkinter import READABLE, TkappType
+from _tkinter import TkappType
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from ._ffi import lib
+from ._platform import system
 
 STOP = 0
 """The byte of `Waker.poke`. The other bytes that arrive are the numbers of signals."""
@@ -26,7 +26,7 @@ class Waker:
 
     Python runs its signal handlers, and this package its stops, only between two steps of Python
     code, and a thread that waits in Tcl takes none. Here a signal, or `poke`, makes a socket
-    readable that Tcl's event loop watches: it calls *on_wake*. A script that computes and never
+    readable, for which Tcl's event loop calls *on_wake*. A script that computes and never
     enters the event loop does not do that; a thread of ours notices when the bytes stay unread, and
     if they call for an end, unwinds the script.
     """
@@ -44,7 +44,7 @@ class Waker:
         self._lock = threading.Lock()
         """Held to look at the bytes and unwind, so that nothing is unwound that began later."""
         self._closed = threading.Event()
-        tk.createfilehandler(self._reader, READABLE, on_wake)
+        self._bell = system.Doorbell(tk, self._reader, on_wake)
         self._watcher = threading.Thread(target=self._watch, name="tclchan-waker", daemon=True)
         self._watcher.start()
         _wakers.add(self)
@@ -78,6 +78,7 @@ class Waker:
         """Have *on_wake* called. Any thread may do this, and so may a signal handler."""
         with suppress(OSError):  # Full, which wakes as well, or closed.
             self._writer.send(bytes([STOP]))
+        self._bell.ring()
 
     def clear(self) -> None:
         """Take the bytes; as long as nobody does, *on_wake* is called again and again."""
@@ -91,10 +92,10 @@ class Waker:
 
     def close(self, tk: TkappType) -> None:
         """Stop watching *tk*; to be called on its thread."""
-        tk.deletefilehandler(self._reader)
         self._closed.set()
         self.poke()
         self._watcher.join()
+        self._bell.close(tk)
         self._reader.close()
         self._writer.close()
 
@@ -109,12 +110,11 @@ class Waker:
         self._lock = threading.Lock()  # The thread that may have held it is the parent's.
 
     def _watch(self) -> None:
-        poller = select.poll()
-        poller.register(self._reader, select.POLLIN)
         since = None
         while not self._closed.is_set():
-            poller.poll()
+            self._bell.wait()
             began = time.monotonic()
+            self._bell.ring()
             if self._closed.wait(_GRACE_SECONDS):
                 return
             ends: list[int] = []
@@ -138,4 +138,4 @@ def _part_all() -> None:
         waker.part()
 
 
-os.register_at_fork(after_in_child=_part_all)
+system.after_fork_in_child(_part_all)

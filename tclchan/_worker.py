@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import os
 import signal
@@ -14,15 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from . import _logs, _monitor
+from . import _logs
 from ._attach import drain
-from ._control import Control, Message
 from ._httpd import TCL_DIR, Site, serving
 from ._interp import Interp
-from ._listeners import refuse
+from ._platform import system
 from ._snapshot import Snapshot, Snapshots, of_this_process
-from ._systemd import ServiceManager
-from .errors import TclchanError
 
 log = logging.getLogger("tclchan.httpd")
 
@@ -43,17 +39,22 @@ class Worker:
     def __init__(
         self,
         args: argparse.Namespace,
-        listeners: Sequence[socket.socket],
+        address: str,
+        port: int,
+        listeners: Sequence[socket.socket] = (),
         draining: Callable[[], None] = lambda: None,
     ) -> None:
         """Make one.
 
         Args:
             args: the command line.
-            listeners: what it listens with; they stay the caller's.
+            address: the address to listen on, or the name that the user has given to it.
+            port: the port there; 0 takes a free one.
+            listeners: sockets that listen there already; they stay the caller's.
             draining: is called when it has stopped accepting.
         """
         self._args = args
+        self._address, self._port = address, port
         self._draining = draining
         self._listeners = listeners
         self._interp: Interp | None = None
@@ -76,25 +77,25 @@ class Worker:
             TclchanError: the site cannot be served.
         """
         args = self._args
-        # Interp.run has handlers of its own. This one is for the time before it.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # Interp.run has handlers of its own. These are for the time before it.
+        for number in {*system.ENDING_SIGNALS} - {signal.SIGINT}:
+            signal.signal(number, signal.default_int_handler)
         try:
             with Interp(engine=args.engine, notifier=args.notifier, replace_socket=True) as interp:
                 self._interp = interp
                 _logs.take_background_errors(interp)
-                _logs.reopen_on_signal(interp)
+                _logs.reopen_when_asked(interp)
                 for listener in self._listeners:
                     interp.call("::iocp::inherit", listener.fileno())
                 interp.command("::tclchan::drained", self._on_drained)
                 if args.max_connections:
                     interp.call("source", str(TCL_DIR / "httpd_limit.tcl"))
                     interp.call("::tclchan::httpd::limit::set_to", args.max_connections)
-                address, port = self._listeners[0].getsockname()[:2]
                 with serving(
                     interp,
                     args.root,
-                    port=port,
-                    address=args.address or address,
+                    port=self._port,
+                    address=self._address,
                     server=args.server,
                     tclhttpd=args.tclhttpd,
                     rc=args.rc,
@@ -165,7 +166,7 @@ class Worker:
         """Wait until clients have the end of their answers; not if a signal comes."""
         assert self._deadline is not None
         hurry = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in system.ENDING_SIGNALS:
             signal.signal(number, lambda number, frame: hurry.set())
         while time.monotonic() < self._deadline and not hurry.is_set() and not drain(0.1):
             pass
@@ -175,70 +176,6 @@ class Worker:
         assert self._interp is not None
         self._drained = True
         self._interp.stop()
-
-
-def serve_alone(
-    args: argparse.Namespace, listeners: Sequence[socket.socket], manager: ServiceManager
-) -> int:
-    """Serve in this process, without a supervisor; see `Worker.run`."""
-
-    def draining() -> None:
-        manager.notify("STOPPING=1")
-        if not manager.sockets:
-            refuse(listeners)
-
-    def ready(site: Site, interp: Interp) -> None:
-        announce(str(site), metrics)
-        manager.notify("READY=1", f"STATUS={site}")
-        if manager.watchdog_seconds:
-            period = round(500 * manager.watchdog_seconds)
-
-            def beat() -> None:
-                manager.notify("WATCHDOG=1")
-                interp.call("after", period, "::tclchan::beat")
-
-            interp.command("::tclchan::beat", beat)
-            beat()
-
-    worker = Worker(args, listeners, draining)
-    with _monitor.monitoring_if_asked(args, worker.snapshots) as metrics:
-        return worker.run(ready)
-
-
-def serve_supervised(args: argparse.Namespace) -> int:
-    """Serve with what the supervisor passed: ``--worker CONTROL:LISTENER,...``, descriptors."""
-    control_fd, _, listener_fds = args.worker.partition(":")
-    descriptors = [int(fd) for fd in (control_fd, *listener_fds.split(","))]
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    sock, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    worker = Worker(args, listeners)
-    started = False
-
-    def received(message: Message) -> None:
-        if "stats" in message:
-            control.send({"stats": worker.snapshots()[1]})
-        if "drain" in message:
-            worker.drain(**message["drain"])
-
-    control = Control(sock, received, lost=worker.drain)
-
-    def ready(site: Site, interp: Interp) -> None:
-        nonlocal started
-        started = True
-        control.watch(interp.tk)
-        control.send({"ready": {**dataclasses.asdict(site), "root": str(site.root)}})
-
-    # What a terminal that hangs up tells all of its processes is the supervisor's to act on. A
-    # handler, since programs that the site starts would inherit that the signal is ignored.
-    signal.signal(signal.SIGHUP, lambda number, frame: None)
-    try:
-        return worker.run(ready)
-    except (TclchanError, OSError, ValueError) as error:
-        if started:
-            raise
-        control.send({"failed": str(error)})
-        return 1
 
 
 def announce(*lines: str) -> None:
@@ -254,7 +191,7 @@ def _ignore_more_signals() -> None:
     The same signal may come again, from the terminal and from the program that started this one;
     in the last steps of Python's own end it would kill the process.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in system.ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

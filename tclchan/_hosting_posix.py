@@ -1,0 +1,127 @@
+"""Who serves a site on POSIX: this process, or others that it looks after.
+
+The process opens the port, gives up root's rights, and then either serves the site itself
+(`_worker`), or has others do it (`_supervisor`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from . import _monitor
+from ._control import Control, Message
+from ._httpd import DEFAULT_ADDRESS, DEFAULT_PORT, Site
+from ._interp import Interp
+from ._listeners import check_listener, open_listeners, refuse
+from ._privileges import drop_privileges
+from ._supervisor import Supervisor
+from ._systemd import ServiceManager
+from ._worker import Worker, announce
+from .errors import TclchanError
+
+
+def add_process_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
+    """Declare the arguments that are about processes; *positive* reads a positive number."""
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="serve with N processes, which are replaced when they die and, one by one, on SIGHUP"
+        " (default: with this process alone)",
+    )
+    parser.add_argument("--user", metavar="NAME", help="the user to be once the port is open")
+    parser.add_argument(
+        "--group", metavar="NAME", help="the group to be then (default: that of the user)"
+    )
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve until a signal ends that, or the server's own code; return the exit code."""
+    if args.worker:
+        return _serve_supervised(args)
+    manager = ServiceManager.from_environment()
+    if listeners := manager.http_sockets():
+        check_listener(listeners, args.port, args.address)
+    else:
+        port = DEFAULT_PORT if args.port is None else args.port
+        listeners = open_listeners(args.address or DEFAULT_ADDRESS, port)
+    drop_privileges(args.user, args.group)
+    if args.workers is None:
+        return _serve_alone(args, listeners, manager)
+    return Supervisor(args, listeners, manager).run()
+
+
+def _serve_alone(
+    args: argparse.Namespace, listeners: Sequence[socket.socket], manager: ServiceManager
+) -> int:
+    """Serve in this process, without a supervisor; see `Worker.run`."""
+
+    def draining() -> None:
+        manager.notify("STOPPING=1")
+        if not manager.sockets:
+            refuse(listeners)
+
+    def ready(site: Site, interp: Interp) -> None:
+        announce(str(site), metrics)
+        manager.notify("READY=1", f"STATUS={site}")
+        if manager.watchdog_seconds:
+            period = round(500 * manager.watchdog_seconds)
+
+            def beat() -> None:
+                manager.notify("WATCHDOG=1")
+                interp.call("after", period, "::tclchan::beat")
+
+            interp.command("::tclchan::beat", beat)
+            beat()
+
+    worker = Worker(args, *_place(args, listeners), listeners, draining)
+    with _monitor.monitoring_if_asked(args, worker.snapshots) as metrics:
+        return worker.run(ready)
+
+
+def _serve_supervised(args: argparse.Namespace) -> int:
+    """Serve with what the supervisor passed: ``--worker CONTROL:LISTENER,...``, descriptors."""
+    control_fd, _, listener_fds = args.worker.partition(":")
+    descriptors = [int(fd) for fd in (control_fd, *listener_fds.split(","))]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    sock, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    worker = Worker(args, *_place(args, listeners), listeners)
+    started = False
+
+    def received(message: Message) -> None:
+        if "stats" in message:
+            control.send({"stats": worker.snapshots()[1]})
+        if "drain" in message:
+            worker.drain(**message["drain"])
+
+    control = Control(sock, received, lost=worker.drain)
+
+    def ready(site: Site, interp: Interp) -> None:
+        nonlocal started
+        started = True
+        control.watch(interp.tk)
+        control.send({"ready": {**dataclasses.asdict(site), "root": str(site.root)}})
+
+    # What a terminal that hangs up tells all of its processes is the supervisor's to act on. A
+    # handler, since programs that the site starts would inherit that the signal is ignored.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    try:
+        return worker.run(ready)
+    except (TclchanError, OSError, ValueError) as error:
+        if started:
+            raise
+        control.send({"failed": str(error)})
+        return 1
+
+
+def _place(args: argparse.Namespace, listeners: Sequence[socket.socket]) -> tuple[str, int]:
+    """Where to listen: what the user calls the address, and the port that has been opened."""
+    address, port = listeners[0].getsockname()[:2]
+    return args.address or address, port
