@@ -116,5 +116,5 @@ def _run_script(args: argparse.Namespace) -> int:
 
 
 def _print_path(args: argparse.Namespace) -> int:
-    print(library_dir())
+    print(library_dir().as_posix())
     return 0

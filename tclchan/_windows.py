@@ -53,13 +53,8 @@ class Doorbell:
         self._addr = tk.interpaddr()
         self._lock = threading.RLock()
         """Held to ring, so that nobody does after the end. A signal handler may ring meanwhile."""
-        self._rung = False
-
-        def answered() -> None:
-            self._rung = False
-            answer(sock, READABLE)
-
-        tk.createcommand(_WOKEN, answered)
+        self._closed = False
+        tk.createcommand(_WOKEN, lambda: answer(sock, READABLE))
 
     def wait(self) -> None:
         """Wait until there is something. A thread of the caller's does this, again and again."""
@@ -68,14 +63,13 @@ class Doorbell:
     def ring(self) -> None:
         """Tell Tcl of it, from any thread."""
         with self._lock:
-            if not self._rung:
-                self._rung = True
+            if not self._closed:
                 lib.TclchanRing(self._thread, self._addr, _WOKEN.encode())
 
     def close(self, tk: TkappType) -> None:
         """Call the function no more; to be called on the thread of *tk*."""
         with self._lock:
-            self._rung = True
+            self._closed = True
         lib.TclchanHush(self._addr)
         tk.deletecommand(_WOKEN)
 

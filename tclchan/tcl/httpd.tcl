@@ -194,7 +194,9 @@ proc ::tclchan::httpd::find {root path} {
     }
     # "./" in front of each part keeps "~name" from being a home directory.
     set file [file join $root {*}$parts]
+    set depth [llength $parts]
     if {[file isdirectory $file]} {
+        if {![named_so $file $depth]} { return {missing ""} }
         if {![string match */ $path]} { return [list redirect $path/] }
         foreach {name kind} {index.html file index.tml template} {
             set index [file join $file $name]
@@ -204,11 +206,28 @@ proc ::tclchan::httpd::find {root path} {
     }
     if {![string match */ $path]} {
         foreach candidate [list $file $file.html $file.tml] {
-            if {![file isfile $candidate] || ![file readable $candidate]} continue
+            if {![file isfile $candidate] || ![file readable $candidate]
+                || ![named_so $candidate $depth]} continue
             return [list [expr {[string match *.tml $candidate] ? "template" : "file"}] $candidate]
         }
     }
     return {missing ""}
+}
+
+# Whether the last parts of the path of an existing file are its names as they are on the disk.
+# Windows knows a file by others, too: in other cases, by short ones (of a hidden file, one that
+# does not look so), with dots, spaces, or the name of a stream behind (of a template, its source).
+proc ::tclchan::httpd::named_so {file depth} {
+    if {$::tcl_platform(platform) ne "windows" || $depth == 0} { return 1 }
+    if {[catch {file attributes $file -longname} true]} { return 0 }
+    foreach path [list $file $true] {
+        lappend names [lrange [lmap part [file split $path] {
+            if {$part eq "."} continue
+            # So Tcl spells "~name", lest it is a home directory.
+            regsub {^\./} $part ""
+        }] end-[expr {$depth - 1}] end]
+    }
+    expr {[lindex $names 0] eq [lindex $names 1]}
 }
 
 proc ::tclchan::httpd::decode part {
@@ -365,8 +384,12 @@ proc ::tclchan::httpd::zero_copy on {
 proc ::tclchan::httpd::need {package version debian} {
     if {[catch {package require $package $version} message]} {
         if {![string match "can't find package*" $message]} { error $message $::errorInfo }
-        return -code error -errorcode [list TCLCHAN MISSING $debian] \
-            "$message: install it with \"apt-get install $debian\""
+        if {$::tcl_platform(platform) eq "windows"} {
+            set remedy "have the directory of $debian for this Tcl in the variable TCLLIBPATH"
+        } else {
+            set remedy "install it with \"apt-get install $debian\""
+        }
+        return -code error -errorcode [list TCLCHAN MISSING $debian] "$message: $remedy"
     }
 }
 
