@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import ENGINES, Run
+from conftest import ENGINES, WINDOWS, Run, tclsh_of
 
 import tclchan
 
+_tclsh = tclsh_of("8.6")
+assert _tclsh is not None, "no tclsh: install the package tcl"
+TCLSH = _tclsh.path
+
 
 def test_the_console_script_is_installed() -> None:
-    script = Path(sys.executable).with_name("tclchan")
+    script = Path(sysconfig.get_path("scripts")) / ("tclchan.exe" if WINDOWS else "tclchan")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"tclchan {tclchan.__version__}\n"
 
 
 def test_path_serves_a_plain_tclsh(cli: Run) -> None:
     path = cli("path").stdout.rstrip("\n")
-    assert path == str(tclchan.library_dir())
-    tclsh = shutil.which("tclsh")
-    assert tclsh
+    assert path == tclchan.library_dir().as_posix()
     for package in ("Iocpsock 3.0", "iocpsock"):
         script = f"lappend auto_path {path}; puts [package require {package}]\n"
         script += "puts [info commands socket2]"
         done = subprocess.run(
-            [tclsh], input=script, capture_output=True, text=True, check=True, timeout=30
+            [TCLSH], input=script, capture_output=True, text=True, check=True, timeout=30
         )
         assert done.stdout == "3.1\nsocket2\n"
 
@@ -46,12 +47,12 @@ def test_run_is_like_tclsh(cli: Run, tmp_path: Path) -> None:
     args = [str(script), "a b", "--json", "-x", ""]
     done = cli("run", *args, input="some input")
     want = subprocess.run(
-        ["tclsh", *args],
+        [TCLSH, *args],
         input="some input",
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "TCLLIBPATH": str(tclchan.library_dir())},
+        env={**os.environ, "TCLLIBPATH": tclchan.library_dir().as_posix()},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, want.stdout, "")
 
@@ -63,7 +64,7 @@ def test_run_ends_like_tclsh(cli: Run, tmp_path: Path, script: str) -> None:
     file = tmp_path / "script.tcl"
     file.write_text(script)
     done = cli("run", str(file))
-    want = subprocess.run(["tclsh", str(file)], capture_output=True, text=True, check=False)
+    want = subprocess.run([TCLSH, str(file)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (
         want.returncode,
         want.stdout,
@@ -82,7 +83,10 @@ def test_run_uses_the_engine_and_replaces_socket(engine: str, cli: Run) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{engine} iocp\n", "")
 
 
+@pytest.mark.posix("there are no such limits")
 def test_run_raises_the_limit_of_descriptors(cli: Run) -> None:
+    import resource
+
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     script = f"import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, {hard})); import os, sys; "
     script += 'os.execv(sys.executable, [sys.executable, "-P", "-m", "tclchan", "run", "-"])'
@@ -116,7 +120,10 @@ def test_doctor_json(cli: Run, engine: str) -> None:
     }
 
 
+@pytest.mark.posix("there are no such limits")
 def test_doctor_says_the_limits(cli: Run) -> None:
+    import resource
+
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, 300))
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 8192))
@@ -159,6 +166,6 @@ def test_wrong_calls(cli: Run, args: list[str], code: int, message: str) -> None
 def test_help_names_every_command(cli: Run) -> None:
     done = cli("--help")
     assert done.returncode == 0
-    for command in ("httpd", "run", "doctor", "bench", "path"):
+    for command in ("httpd", "run", "doctor", "path", *([] if WINDOWS else ["bench"])):
         assert f"\n    {command} " in done.stdout
         assert cli(command, "--help").returncode == 0

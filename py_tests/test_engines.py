@@ -11,14 +11,16 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from conftest import ENGINES, ROOT, Run
+from conftest import ENGINES, ROOT, WINDOWS, Run
 
 import tclchan
-from tclchan import _engines
+from tclchan import _build_config, _engines
 
 
 def test_best_first() -> None:
-    assert [info.name for info in ENGINES] == ["io_uring", "epoll"]
+    best = ["iocp"] if WINDOWS else ["io_uring", "epoll"]
+    names = [info.name for info in ENGINES]
+    assert names == best + ["sim"] * _build_config.TESTING
     assert tclchan.engines() == ENGINES
 
 
@@ -76,6 +78,7 @@ def test_remedies_of_epoll(number: int, remedy: str) -> None:
     assert tclchan.EngineInfo("epoll", True, "").remedy == ""
 
 
+@pytest.mark.posix("there are no such limits")
 def test_the_remedy_for_no_descriptors(run_python: Run) -> None:
     """With the driver's own reason: both engines need some."""
     code = """
@@ -112,6 +115,7 @@ def without_io_uring(
     )
 
 
+@pytest.mark.posix("it has another engine")
 def test_where_io_uring_is_forbidden_epoll_is_chosen(tmp_path: Path) -> None:
     done = without_io_uring(tmp_path, "", "doctor")
     assert (done.returncode, done.stderr) == (0, "")
@@ -124,6 +128,7 @@ def test_where_io_uring_is_forbidden_epoll_is_chosen(tmp_path: Path) -> None:
     assert "not permitted" in done.stdout
 
 
+@pytest.mark.posix("it has another engine")
 def test_where_io_uring_is_forbidden_it_cannot_be_asked_for(tmp_path: Path) -> None:
     message = 'engine "io_uring" cannot be used here: '
     done = without_io_uring(tmp_path, "io_uring", "run", "-", script="puts no")

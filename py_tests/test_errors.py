@@ -99,6 +99,7 @@ def test_an_exception_in_an_event_handler_reaches_bgerror(interp: tclchan.Interp
     assert "ValueError" in interp.eval("lindex $got 1")
 
 
+@pytest.mark.posix("there, Tcl keeps the standard channels that it has had at first")
 def test_without_bgerror_the_traceback_is_on_stderr(
     interp: tclchan.Interp, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+from conftest import tclsh_of
 from httpclient import DEADLINE, Child
 
 import tclchan
@@ -28,9 +30,14 @@ def program(language: str) -> str:
 def test_tcl(engine: str, tmp_path: Path) -> None:
     script = tmp_path / "server.tcl"
     script.write_text(program("tcl"))
-    environment = {"TCLCHAN_ENGINE": engine, "TCLLIBPATH": f"{{{tclchan.library_dir()}}}"}
+    environment = {
+        "TCLCHAN_ENGINE": engine,
+        "TCLLIBPATH": f"{{{tclchan.library_dir().as_posix()}}}",
+    }
+    tclsh = tclsh_of("8.6")
+    assert tclsh is not None
     with subprocess.Popen(
-        ["tclsh", str(script)],
+        [tclsh.path, str(script)],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -51,6 +58,7 @@ def test_tcl(engine: str, tmp_path: Path) -> None:
             process.terminate()
 
 
+@pytest.mark.posix("nothing ends such a process well")
 def test_python(engine: str, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     text = program("python")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import AT_ONCE_S
+from conftest import AT_ONCE_S, WINDOWS, send_signal
 
 import tclchan
 
@@ -28,6 +27,10 @@ WAYS = {
     "computing in a catch": "while 1 {catch {while 1 {}}}",
     "delayed": "after 20000",  # Longer than any test may take here.
 }
+
+
+# One that a program gives a meaning to.
+OTHER = signal.Signals["SIGBREAK" if WINDOWS else "SIGUSR1"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +50,7 @@ def at_once() -> Iterator[None]:
 
 
 def send_soon(number: int) -> threading.Timer:
-    timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
+    timer = threading.Timer(0.02, send_signal, (number,))
     timer.start()
     return timer
 
@@ -96,10 +99,11 @@ def test_run_returns(interp: tclchan.Interp, script: str, number: int) -> None:
 
 def test_a_second_signal_gets_through_a_busy_command(interp: tclchan.Interp) -> None:
     def work() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        send_signal(signal.SIGINT)
         assert interp.stopped_by == signal.SIGINT
         send_soon(signal.SIGINT)
-        threading.Event().wait()
+        while True:
+            time.sleep(0.05)
 
     interp.command("work", work)
     interp.eval("after 0 {catch work}")
@@ -109,7 +113,7 @@ def test_a_second_signal_gets_through_a_busy_command(interp: tclchan.Interp) -> 
 def test_a_signal_that_was_dealt_with_ends_nothing_later(interp: tclchan.Interp) -> None:
     def deal() -> None:
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            send_signal(signal.SIGINT)
 
     interp.command("deal", deal)
     interp.eval("deal")
@@ -127,39 +131,39 @@ def test_the_handlers_of_the_program_stay(interp: tclchan.Interp) -> None:
 
 
 def test_other_signals_are_handled_and_tcl_goes_on(interp: tclchan.Interp) -> None:
-    before = signal.signal(signal.SIGUSR1, lambda *_: interp.call("set", "done", "yes"))
+    before = signal.signal(OTHER, lambda *_: interp.call("set", "done", "yes"))
     try:
-        send_soon(signal.SIGUSR1)
+        send_soon(OTHER)
         assert interp.eval("vwait done; set done") == "yes"
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(OTHER, before)
 
 
 def test_a_handler_that_raises_ends_the_evaluation(interp: tclchan.Interp) -> None:
     def raise_it(*_: object) -> None:
         raise LookupError("from the handler")
 
-    before = signal.signal(signal.SIGUSR1, raise_it)
+    before = signal.signal(OTHER, raise_it)
     try:
-        send_soon(signal.SIGUSR1)
+        send_soon(OTHER)
         with pytest.raises(LookupError, match="from the handler"):
             interp.eval("while 1 {catch {vwait forever}}")
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(OTHER, before)
 
 
 def test_a_wakeup_fd_of_the_program_is_put_back(interp: tclchan.Interp) -> None:
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer)
-    try:
-        interp.eval("set x 1")
-    finally:
-        assert signal.set_wakeup_fd(-1) == writer
-        os.close(reader)
-        os.close(writer)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        try:
+            interp.eval("set x 1")
+        finally:
+            assert signal.set_wakeup_fd(-1) == writer.fileno()
 
 
+@pytest.mark.posix("there, only a console sends signals to processes")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("script", WAYS.values(), ids=WAYS.keys())
 def test_the_command_line_ends(script: str, number: int, tmp_path: Path) -> None:
@@ -180,6 +184,7 @@ def test_the_command_line_ends(script: str, number: int, tmp_path: Path) -> None
     assert (process.returncode, out, err) == (128 + number, "", "")
 
 
+@pytest.mark.posix("there, only a console sends signals to processes")
 @pytest.mark.parametrize(
     ("cap", "ending"),
     [

@@ -184,6 +184,7 @@ class Interp:
             tk.createcommand("::tclchan::python", _weakly(self._invoke))
             tk.createcommand("::tclchan::exit", _weakly(self._exit))
             tk.eval(_PRELUDE)
+            tk.eval(system.PRELUDE)
             tk.call("lappend", "auto_path", library_dir().as_posix())
             tk.call("set", "::argv0", argv0)
             tk.call("set", "::argv", tuple(argv))

@@ -23,6 +23,9 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DEFAULT_SERVER = "xotcl"
 """The web server if none is named."""
 
+PRELUDE = ""
+"""What every `Interp` evaluates at its beginning."""
+
 REUSE_ADDRESS = True
 """Whether SO_REUSEADDR is what lets a server listen where one listened a moment ago."""
 

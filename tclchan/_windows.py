@@ -28,6 +28,22 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGBREAK, signal.SIGTERM)
 DEFAULT_SERVER = "tcllib"
 """The web server if none is named: there is no XOTcl but what one builds oneself."""
 
+PRELUDE = r"""
+# Python tells Tcl where its library is only while it makes an interpreter itself. Interpreters that
+# a script makes look for it, too; programs that it runs may be of another Tcl.
+proc ::tclchan::tell_library {command op} {
+    set ::env(TCL_LIBRARY) $::tcl_library
+}
+proc ::tclchan::tell_no_library {command code result op} {
+    unset -nocomplain ::env(TCL_LIBRARY)
+}
+if {![info exists env(TCL_LIBRARY)]} {
+    trace add execution ::interp enter ::tclchan::tell_library
+    trace add execution ::interp leave ::tclchan::tell_no_library
+}
+"""
+"""What every `Interp` evaluates at its beginning."""
+
 REUSE_ADDRESS = False
 """SO_REUSEADDR would let two servers listen on one port; nobody needs it to listen there anew."""
 
