@@ -589,7 +589,8 @@ Spin(IocpThread *threadPtr, int64_t timeoutNs)
  * Results:
  *	0, or -EINTR after a signal: a host's handler may want the script to end. Where none can
  *	have run, the process was stopped and goes on, as after ^Z and fg, or when the machine has
- *	slept.
+ *	slept. Where no signal interrupts anything, a handler of Tcl's that is to be run does the
+ *	same: Tcl_CancelEval on another thread leaves one.
  */
 int
 IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
@@ -609,8 +610,14 @@ IocpThreadWait(IocpThread *threadPtr, int64_t timeoutNs)
     if (Spin(threadPtr, timeoutNs)) {
 	return 0;
     }
+    if (IOCP_WAIT_MAX > 0 && (timeoutNs < 0 || timeoutNs > IOCP_WAIT_MAX)) {
+	timeoutNs = IOCP_WAIT_MAX;
+    }
     result = threadPtr->enginePtr->typePtr->waitProc(threadPtr->enginePtr, timeoutNs);
     IocpThreadReap(threadPtr);
+    if (IOCP_WAIT_MAX > 0 && Tcl_AsyncReady()) {
+	return -EINTR;
+    }
     return result == -EINTR && IocpHandlersInterrupt() ? -EINTR : 0;
 }
 

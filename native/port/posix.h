@@ -280,6 +280,8 @@ IocpSleep(int64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL);
 }
 
+#define IOCP_WAIT_MAX 0		/* Nanoseconds without a look for what is to be done; 0: any. */
+
 /*
  * Whether a signal may have a handler after which a system call is not to go on by itself. Those of
  * faults, as sanitizers have, do not come in the midst of one.

@@ -160,7 +160,9 @@ IocpVecSet(IocpVec *vecPtr, char *data, size_t size)
     vecPtr->len = (ULONG)size;
 }
 
-/* No system call is interrupted by a signal. */
+/* No system call is interrupted by a signal: whoever waits has to look up now and then. */
+#define IOCP_WAIT_MAX (100 * IOCP_MS)
+
 static inline int
 IocpHandlersInterrupt(void)
 {
