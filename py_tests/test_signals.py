@@ -84,6 +84,18 @@ def test_sigint_ends_what_waits_for_a_connection(
             assert interp.eval("read $in 5") == "later"
 
 
+def test_nothing_interrupts_but_signals(interp: tclchan.Interp) -> None:
+    """The kernel ends rings late, and interrupts the thread for it: `iocp::engines` tries one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        interp.call("set", "port", listener.getsockname()[1])
+        interp.eval("set in [socket2 127.0.0.1 $port]")
+        far = listener.accept()[0]
+        with far:
+            timer = threading.Timer(0.2, far.sendall, (b"x",))
+            interp.command("started", timer.start)
+            assert interp.eval("iocp::engines; started; read $in 1") == "x"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("script", WAYS.values(), ids=WAYS.keys())
 def test_run_returns(interp: tclchan.Interp, script: str, number: int) -> None:

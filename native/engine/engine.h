@@ -230,6 +230,7 @@ extern const IocpEngineType *const iocpEngineTypes[];
 IocpEngine *IocpEngineOpen(char *reason, size_t size);
 
 extern const IocpEngineType iocpUringEngine;
+int IocpUringEcho(void);
 extern const IocpEngineType iocpEpollEngine;
 extern const IocpEngineType iocpSimEngine;
 extern const IocpEngineType iocpWinEngine;

@@ -23,13 +23,13 @@ struct IocpPollSet {
 };
 
 /*
- * IocpEpollWait --
+ * Wait --
  *	epoll_wait with the kernel's own precision. Linux before 5.11 counts in milliseconds; and a
  *	seccomp filter that does not know epoll_pwait2, as older container run-times have, forbids
  *	it.
  */
-int
-IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)
+static int
+Wait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)
 {
     struct timespec timeout = {
 	.tv_sec = timeoutNs / IOCP_SECOND, .tv_nsec = timeoutNs % IOCP_SECOND
@@ -48,6 +48,21 @@ IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutN
     ms = (timeoutNs + IOCP_MS - 1) / IOCP_MS;
     return epoll_wait(epollFd, events, max,
 	    timeoutNs < 0 ? -1 : ms > INT32_MAX ? INT32_MAX : (int)ms);
+}
+
+/*
+ * IocpEpollWait --
+ *	The same, but what interrupts it is a signal.
+ */
+int
+IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)
+{
+    int count = Wait(epollFd, events, max, timeoutNs);
+
+    while (count < 0 && errno == EINTR && IocpUringEcho()) {
+	count = Wait(epollFd, events, max, timeoutNs);
+    }
+    return count;
 }
 
 static uint64_t

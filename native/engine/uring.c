@@ -36,6 +36,7 @@
 #define URING_MSGS 1024
 #define URING_BUF_GROUP 0
 #define URING_REAP_MORE 8
+#define URING_ECHO_NS IOCP_SECOND
 
 #define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
@@ -66,6 +67,33 @@ typedef struct UringEngine {
     struct iovec vecs[URING_VECS];
     struct msghdr msgs[URING_MSGS];
 } UringEngine;
+
+/*
+ * UringExit, IocpUringEcho --
+ *	Close a ring. The kernel finishes with it a little later, in the thread that has opened it,
+ *	and interrupts what that one waits in by then. Whether that may be so, IocpUringEcho tells,
+ *	once for each ring: there was no signal.
+ */
+static IOCP_THREAD_LOCAL int echoes = 0;
+static IOCP_THREAD_LOCAL uint64_t echoEnd = 0;
+
+static void
+UringExit(struct io_uring *ringPtr)
+{
+    io_uring_queue_exit(ringPtr);
+    echoes++;
+    echoEnd = IocpNow() + URING_ECHO_NS;
+}
+
+int
+IocpUringEcho(void)
+{
+    if (echoes == 0) {
+	return 0;
+    }
+    echoes = IocpNow() < echoEnd ? echoes - 1 : 0;
+    return IocpNow() < echoEnd;
+}
 
 /*
  * UringSetup --
@@ -131,7 +159,7 @@ UringProbe(char *reason, size_t size)
     switch (result) {
     case 0:
 	result = UringRegisterPool(&ring, 8, &bufRingPtr);
-	io_uring_queue_exit(&ring);
+	UringExit(&ring);
 	if (result == 0) {
 	    free(bufRingPtr);
 	    reason[0] = '\0';
@@ -208,7 +236,7 @@ UringClose(IocpEngine *enginePtr)
 {
     UringEngine *uringPtr = (UringEngine *)enginePtr;
 
-    io_uring_queue_exit(&uringPtr->ring);
+    UringExit(&uringPtr->ring);
     free(uringPtr->bufRingPtr);
     if (uringPtr->eventFd >= 0) {
 	close(uringPtr->eventFd);
