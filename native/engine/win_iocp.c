@@ -771,14 +771,6 @@ WinFinish(WinRequest *requestPtr, IocpCompletion *compPtr)
     if (opPtr->kind == IOCP_OP_CONNECT && result >= 0) {
 	setsockopt((SOCKET)opPtr->handlePtr->fd, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
 	result = 0;
-    } else if (opPtr->kind == IOCP_OP_CONNECT) {
-	int error, length = sizeof(error);
-
-	/*
-	 * The error is told now, and the socket need not tell it once more.
-	 */
-
-	getsockopt((SOCKET)opPtr->handlePtr->fd, SOL_SOCKET, SO_ERROR, (char *)&error, &length);
     } else if (opPtr->kind == IOCP_OP_RECV && result >= 0) {
 	size_t room = 0;
 

@@ -243,7 +243,8 @@ IocpSocketClose(IocpSocket fd)
  * IocpSocketGetopt, IocpSocketSetopt --
  *	SO_REUSEADDR has the meaning of POSIX, to listen where connections of another time linger.
  *	Windows always lets one do that. What it calls by the name lets two programs listen at one
- *	address, and neither knows which connections are its own.
+ *	address, and neither knows which connections are its own. SO_ERROR tells nothing: each error
+ *	is that of an op, which has told it, and Wine goes on telling that of a connect.
  */
 int
 IocpSocketGetopt(IocpSocket fd, int level, int option, void *value, socklen_t *lengthPtr)
@@ -256,13 +257,11 @@ IocpSocketGetopt(IocpSocket fd, int level, int option, void *value, socklen_t *l
 	*(int *)value = option == SO_REUSEADDR;
 	return 0;
     }
-    if (Checked(getsockopt((SOCKET)fd, level, option, value, lengthPtr)) < 0) {
-	return -1;
-    }
     if (level == SOL_SOCKET && option == SO_ERROR) {
-	*(int *)value = IocpErrno(*(DWORD *)value);
+	*(int *)value = 0;
+	return 0;
     }
-    return 0;
+    return Checked(getsockopt((SOCKET)fd, level, option, value, lengthPtr));
 }
 
 int
