@@ -588,7 +588,7 @@ proc withEngine {name script} {
     set before [array get ::env TCLCHAN_ENGINE]
     set ::env(TCLCHAN_ENGINE) $name
     set pipe [child $script]
-    unset ::env(TCLCHAN_ENGINE)
+    unset -nocomplain ::env(TCLCHAN_ENGINE)
     array set ::env $before
     return [childResult $pipe]
 }
