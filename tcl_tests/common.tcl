@@ -33,6 +33,8 @@ namespace eval tt {
     variable engines [expr {$windows ? {iocp} : {io_uring epoll}}]
     # A name that has no address, which nobody is asked about.
     variable noName [expr {$windows ? "no such host" : ""}]
+    # What prints a file.
+    variable cat [expr {$windows ? [auto_execok type] : "cat"}]
     variable isCore [expr {
         [info exists ::env(TCLCHAN_TEST_CORE)] && $::env(TCLCHAN_TEST_CORE) eq "1"
     }]
@@ -46,8 +48,9 @@ namespace eval tt {
     variable sanitized [expr {
         [info exists ::env(LD_PRELOAD)] && [string match {*[at]san*} $::env(LD_PRELOAD)]
     }]
-    # How many times as long everything may take: they slow it down, side by side even more.
-    variable slow [expr {$sanitized ? 6 : 1}]
+    # How many times as long everything may take: they slow it down, side by side even more; and
+    # Windows may be one that is emulated.
+    variable slow [expr {$sanitized ? 6 : $windows ? 4 : 1}]
 }
 {*}$tt::loader
 
