@@ -27,6 +27,11 @@ SECONDS = 180
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("downloads")
+    write_files(root)
+    return root
+
+
+def write_files(root: Path) -> None:
     block = random.Random(1).randbytes(1 << 20)
     with (root / "file.bin").open("wb") as file:
         # Every block differs from the others, so that a lost or doubled one is noticed.
@@ -34,7 +39,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             mark = number.to_bytes(8, "big")
             file.write((mark + block[8:])[: SIZE - number])
     (root / "first.bin").write_bytes(block)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,12 @@
 """The package for Windows, in Windows' Python and in a native tclsh, which run under Wine.
 
-Wine is not Windows: what passes here works as far as the functions go that Wine offers. Of the
-tests in Tcl, `make test` runs some files; `make windows-test` runs them all, on every engine and
-in both programs, and the long tests besides.
+Wine is not Windows: what passes here works as far as the functions go that Wine offers. This is
+what takes a few minutes; `make windows-test` runs test_windows_all.py as well.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import signal
 import zipfile
@@ -20,11 +18,9 @@ import pytest
 import test_httpd
 import wine
 from httpclient import SITE, Server
-from tclfiles import FILES, TCL_TESTS, judge
+from tclfiles import judge
 from test_browser import browse
-from wine import windows_path
 
-EVERYTHING = os.environ.get("TCLCHAN_WINDOWS", "") == "all"
 # Those that have something of each part, and do not take long.
 SOME = ("conformance.test", "iocpsock.test", "recvmode.test", "tcp.test")
 TIMEOUT_S = 600.0
@@ -107,17 +103,8 @@ def test_browser(server: Server, tmp_path: Path) -> None:
     assert "Sent to you by the iocp engine, tcllib in front of it" in text
 
 
-@pytest.mark.parametrize("name", FILES if EVERYTHING else SOME)
+@pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("program", ["tclsh", "python"])
 def test_tcl(name: str, program: str, record_property: Callable[[str, object], None]) -> None:
-    command = {"tclsh": ["tclsh"], "python": ["python", "-P", "-m", "tclchan", "run"]}[program]
-    done = wine.wine(
-        *command,
-        windows_path(TCL_TESTS / name),
-        timeout=TIMEOUT_S,
-        TCLCHAN_ENGINE="iocp",
-        TCLCHAN_LIBDIR=windows_path(wine.installed()),
-        TCLCHAN_PYTHON=windows_path(wine.PYTHON),
-        TCLCHAN_TCLSH=windows_path(wine.TCLSH),
-    )
+    done = wine.tcl_file(name, program, "iocp", wine.installed(), TIMEOUT_S)
     judge(name, done.returncode, done.stdout, record_property)

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from conftest import ROOT, lacking
 from httpclient import SITE, Server
+from tclfiles import TCL_TESTS
 
 RUN = str(ROOT / "tools/windows/run")
 BUILD = ROOT / "build/windows"
@@ -103,6 +105,39 @@ def tcllib() -> str:
     script = "package require httpd; puts [package ifneeded httpd [package present httpd]]"
     done = subprocess.run(["tclsh"], input=script, capture_output=True, text=True, check=True)
     return str(Path(done.stdout.split()[-1]).parent.parent)
+
+
+@cache
+def testing_driver() -> Path:
+    """Build the driver with the commands that only tests use, and return its directory."""
+    build = BUILD / "testing"
+    cross = str(BUILD / "cross.ini")
+    for command in (
+        ["meson", "setup", "--reconfigure", "--cross-file", cross, "-Dtesting=true", str(build)],
+        ["ninja", "-C", str(build), "native/iocpsock.dll"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return build / "native"
+
+
+def tcl_file(
+    name: str, program: str, engine: str, driver: Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a file of tcl_tests in a native tclsh, or in Windows' Python."""
+    command = {"tclsh": ["tclsh"], "python": ["python", "-P", "-m", "tclchan", "run"]}[program]
+    with tempfile.TemporaryDirectory(prefix="tclchan-windows-") as directory:
+        return wine(
+            *command,
+            windows_path(TCL_TESTS / name),
+            "-tmpdir",
+            windows_path(Path(directory)),
+            timeout=timeout,
+            TCLCHAN_ENGINE=engine,
+            TCLCHAN_LIBDIR=windows_path(driver),
+            TCLCHAN_PYTHON=windows_path(PYTHON),
+            TCLCHAN_TCLSH=windows_path(TCLSH),
+        )
 
 
 def end() -> None:
