@@ -31,6 +31,10 @@ REQUIRE_SUITES = os.environ.get("TCLCHAN_REQUIRE_SUITES", "") not in ("", "0")
 
 WINDOWS = sys.platform == "win32"
 
+# Under Wine, the end of Python's threads closes an event of Tcl's notifier now and then, also
+# without the driver: the event loops of other threads fail then.
+posix_threads = pytest.mark.posix("the end of a thread breaks Tcl's event loop in another")
+
 # Files of tests that have no meaning on Windows, or whose programs there are none of there. Single
 # tests have the mark "posix", which tells the reason, too.
 NOT_ON_WINDOWS = {

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Run, descriptors, in_thread
+from conftest import Run, descriptors, in_thread, posix_threads
 
 import tclchan
 
@@ -340,6 +340,7 @@ def test_a_failed_start_leaves_nothing(engine: str) -> None:
     assert descriptors() == before
 
 
+@posix_threads
 def test_threads_give_back_their_engines(engine: str) -> None:
     barrier = threading.Barrier(50, timeout=30)
 

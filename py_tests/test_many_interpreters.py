@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import WINDOWS, descriptors
+from conftest import WINDOWS, descriptors, posix_threads
 
 import tclchan
 
@@ -70,6 +70,7 @@ def test_a_thousand_interpreters(engine: str, close: bool) -> None:
     repeat(use, 50, MANY)
 
 
+@posix_threads
 def test_interpreters_of_many_threads(engine: str) -> None:
     """Each thread makes some, and ends."""
 
