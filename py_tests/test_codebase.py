@@ -15,6 +15,10 @@ OURS = ("native", "tclchan", "py_tests", "tcl_tests", "examples", "tools", ".ci"
 TEXT = {".c", ".h", ".py", ".pyi", ".in", ".tcl", ".test", ".sh", ".md", ".toml", ".build", ".txt",
         ".html", ".css", ".js", ".lua", ".tml", ".options"}  # fmt: skip
 
+# What Windows imports, with what there is on Windows.
+MYPY_FOR_WINDOWS = ["mypy", "--platform=win32", "--cache-dir=build/mypy_cache_windows"]
+MYPY_FOR_WINDOWS += ["-m", "tclchan", "-m", "tclchan.__main__"]
+
 
 def files() -> Iterator[Path]:
     for path in ROOT.iterdir():
@@ -96,8 +100,8 @@ def test_every_source_of_the_driver_is_built() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]],
-    ids=["ruff", "format", "mypy"],
+    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"], MYPY_FOR_WINDOWS],
+    ids=["ruff", "format", "mypy", "mypy for Windows"],
 )
 def test_checkers(command: list[str]) -> None:
     done = subprocess.run(

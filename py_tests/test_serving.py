@@ -172,6 +172,31 @@ def test_one_at_a_time(engine: str) -> None:
     in_process(nest, engine)
 
 
+def ask_by_other_names(engine: str, name: str, root: Path) -> None:
+    others = ["PAGE.TML", "Page", "page.tml.", "page.tml%20", "page.tml::$DATA", "SUB/", "sub/FILE"]
+    statuses: dict[str, int] = {}
+
+    def ask(site: tclchan.Site) -> None:
+        for path in ["page.tml", "page", "sub/", "sub/file", *others]:
+            with closing(http.client.HTTPConnection("127.0.0.1", site.port, DEADLINE)) as client:
+                client.request("GET", f"/{path}")
+                statuses[path] = client.getresponse().status
+
+    with hosting(engine) as tcl, tclchan.serving(tcl, root, server=name) as site:
+        run_with(tcl, lambda: ask(site))
+    assert statuses == {path: 404 if path in others else 200 for path in statuses}
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "tclhttpd"])
+def test_a_file_is_found_by_its_own_name(engine: str, tmp_path: Path, name: str) -> None:
+    """Windows knows it by others, too."""
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "page.tml").write_text("a page")
+    (root / "sub/file").write_text("a file")
+    in_process(ask_by_other_names, engine, name, root)
+
+
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_that_is_none(interp: tclchan.Interp, port: int) -> None:
     with (
