@@ -24,6 +24,8 @@ def main() -> None:
     os.chdir(ROOT)
     # What sysconfig says of the system, and with it the wheel's tag.
     os.environ["_PYTHON_HOST_PLATFORM"] = "win-amd64"
+    # Meson would find the Tcl of this system there.
+    os.environ.pop("PKG_CONFIG_PATH", None)
     options = ["--cross-file", str(BUILD / "cross.ini"), *sys.argv[1:]]
     settings = {"build-dir": str(BUILD / "package"), "setup-args": options}
     dist = BUILD / "dist"
