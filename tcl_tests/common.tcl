@@ -127,6 +127,7 @@ proc tt::constraints {} {
     }
     # What Windows does not do, and what Wine does not do as Windows. It has a program of its own.
     constrain qos [expr {!$windows}] "Windows leaves it to its administrator"
+    constrain coreHalf [expr {!$windows}] "there, the core reads nothing after a half close"
     constrain host [expr {!$windows}] "on Windows, the event loop is Tcl's"
     constrain unix [expr {!$windows}] "Windows has not the programs of Unix, nor its descriptors"
     constrain reuseport [expr {!$windows}] "Windows has no SO_REUSEPORT"
