@@ -135,6 +135,7 @@ def tcl_file(
             timeout=timeout,
             TCLCHAN_ENGINE=engine,
             TCLCHAN_LIBDIR=windows_path(driver),
+            TCLLIBPATH=windows_path(BUILD / "thread"),
             TCLCHAN_PYTHON=windows_path(PYTHON),
             TCLCHAN_TCLSH=windows_path(TCLSH),
         )

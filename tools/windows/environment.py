@@ -4,6 +4,7 @@
     python       Windows' CPython with tkinter, pip, and the packages that the tests need
     tcl          a native tclsh, built from the sources of the Tcl 8.6 that is installed
     tcl9         and of Tcl 9.0, where its sources can be had
+    thread       a package Thread for the former, made of what the sources have for tests
     prefix       what Wine takes for a Windows: its registry and its drive C:
     cross.ini    tells meson the compiler, and where Python and Tcl are
 
@@ -47,6 +48,17 @@ Version: {version}
 Cflags: -I${{prefix}}/include
 """
 
+# The commands for threads and channels are two of many, which come together.
+TEST_SOURCES = (
+    "generic/tclTest.c",
+    "generic/tclTestObj.c",
+    "generic/tclTestProcBodyObj.c",
+    "generic/tclThreadTest.c",
+    "win/tclWinTest.c",
+)
+TEST_MACROS = ("USE_TCL_STUBS", "STATIC_BUILD", "TCL_THREADS=1", "MODULE_SCOPE=extern")
+PACKAGE_INDEX = "package ifneeded Thread 2.8 \\\n    [list source [file join $dir thread.tcl]]\n"
+
 REG_ADD = r"reg add HKCU\Software\Wine\Drivers"
 
 CROSS = """\
@@ -85,6 +97,7 @@ def main() -> int:
         (BUILD / "cross.ini").write_text(
             CROSS.format(host=HOST, python=python, pkgconfig=":".join(map(str, pkgconfig)))
         )
+        make_thread(BUILD / "thread", tcl)
         make_prefix(BUILD / "prefix")
     except (fetch.FetchError, OSError) as error:
         print(f"environment.py: {error}", file=sys.stderr)
@@ -147,6 +160,27 @@ def make_tcl(version: str) -> Path:
         (pkgconfig / f"{name}.pc").write_text(PKG_CONFIG.format(name=name, version=patch))
 
     return fetch.cached(f"windows-{name}-{digest(source.name, PKG_CONFIG, *CONFIGURE)}", make)
+
+
+def make_thread(place: Path, tcl: Path) -> None:
+    """Make the package Thread anew, with the library that it is made of."""
+    source = fetch.fetch("tcl8.6-source")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    # Tcl's build makes it, and nobody asks for what is in it.
+    (place / "tclUuid.h").write_text("#define TCL_VERSION_UUID unknown\n")
+    includes = [place, source / "generic", source / "win", source / "libtommath"]
+    fetch.run(
+        [
+            *(f"{HOST}-gcc", "-w", "-shared", "-static-libgcc", "-o", str(place / "tcltest.dll")),
+            *(f"-D{macro}" for macro in TEST_MACROS),
+            *(f"-I{directory}" for directory in includes),
+            *(str(source / name) for name in TEST_SOURCES),
+            str(tcl / "lib/libtclstub86.a"),
+        ]
+    )
+    shutil.copy(HERE / "thread.tcl", place)
+    (place / "pkgIndex.tcl").write_text(PACKAGE_INDEX)
 
 
 def header_version(header: Path) -> str:

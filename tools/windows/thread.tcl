@@ -1,0 +1,86 @@
+# The part of the package Thread that the tests use, for a Tcl that has none: made of the commands
+# with which Tcl tests its own threads and channels (testthread, testchannel).
+
+package provide Thread 2.8
+
+namespace eval ::thread {
+    # How to have all this in another thread.
+    variable load [list [list load [file join [file dirname [info script]] tcltest.dll] Tcltest] \
+        [list source [info script]]]
+    variable released
+    eval [lindex $load 0]
+}
+
+proc ::thread::id {} {
+    return [testthread id]
+}
+
+# create ?-joinable? ?SCRIPT? --
+#	A thread with the script, or one that waits.
+proc ::thread::create {args} {
+    variable load
+    set joinable [expr {[lindex $args 0] eq "-joinable"}]
+    set script [lindex $args $joinable]
+    if {[llength $args] == $joinable} {
+        set script ::thread::wait
+    }
+    return [testthread create {*}[lrepeat $joinable -joinable] \
+        [::join [list {*}$load $script] \n]]
+}
+
+# send ?-async? ID SCRIPT ?VARIABLE? --
+#	Evaluate it there, and return its result; or have the result put into the variable here.
+proc ::thread::send {args} {
+    set async [expr {[lindex $args 0] eq "-async"}]
+    lassign [lrange $args $async end] id script variable
+    if {$async && $variable ne ""} {
+        set script [list ::thread::Answer [testthread id] $script $variable]
+    }
+    if {$async} {
+        return [testthread send -async $id $script]
+    }
+    if {$variable eq ""} {
+        return [uplevel 1 [list testthread send $id $script]]
+    }
+    upvar 1 $variable result
+    return [catch {testthread send $id $script} result]
+}
+
+proc ::thread::Answer {id script variable} {
+    catch {uplevel #0 $script} result
+    testthread send -async $id [list set ::$variable $result]
+}
+
+proc ::thread::wait {} {
+    vwait ::thread::released
+}
+
+proc ::thread::release {{id ""}} {
+    if {$id eq ""} {
+        set id [testthread id]
+    }
+    testthread send -async $id {set ::thread::released 1}
+    return 0
+}
+
+proc ::thread::unwind {} {
+    set ::thread::released 1
+}
+
+proc ::thread::join {id} {
+    return [testthread join $id]
+}
+
+proc ::thread::detach {channel} {
+    testchannel clearchannelhandlers $channel
+    testchannel cut $channel
+}
+
+proc ::thread::attach {channel} {
+    testchannel splice $channel
+}
+
+proc ::thread::transfer {id channel} {
+    detach $channel
+    testthread send $id [list testchannel splice $channel]
+}
