@@ -104,7 +104,7 @@ def test_browser(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", SOME)
-@pytest.mark.parametrize("program", ["tclsh", "python"])
+@pytest.mark.parametrize("program", ["tclsh", "tclsh9.0", "python"])
 def test_tcl(name: str, program: str, record_property: Callable[[str, object], None]) -> None:
     done = wine.tcl_file(name, program, "iocp", wine.installed(), TIMEOUT_S)
     judge(name, done.returncode, done.stdout, record_property)

@@ -20,7 +20,10 @@ BUILD = ROOT / "build/windows"
 # What a program takes to start on a machine that has other things to do: much, with Wine.
 START_S = 120.0
 PYTHON = BUILD / "python/python.exe"
-TCLSH = BUILD / "tcl/bin/tclsh86.exe"
+TCLSH = {
+    "tclsh": BUILD / "tcl/bin/tclsh86.exe",
+    "tclsh9.0": BUILD / "tcl9/bin/tclsh90.exe",
+}
 
 
 def windows_path(path: Path) -> str:
@@ -125,7 +128,10 @@ def tcl_file(
     name: str, program: str, engine: str, driver: Path, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Run a file of tcl_tests in a native tclsh, or in Windows' Python."""
-    command = {"tclsh": ["tclsh"], "python": ["python", "-P", "-m", "tclchan", "run"]}[program]
+    tclsh = TCLSH.get(program, TCLSH["tclsh"])
+    if not tclsh.exists():
+        lacking(f"there is no {program} for Windows: its sources could not be fetched")
+    command = ["python", "-P", "-m", "tclchan", "run"] if program == "python" else [program]
     with tempfile.TemporaryDirectory(prefix="tclchan-windows-") as directory:
         return wine(
             *command,
@@ -137,7 +143,7 @@ def tcl_file(
             TCLCHAN_LIBDIR=windows_path(driver),
             TCLLIBPATH=windows_path(BUILD / "thread"),
             TCLCHAN_PYTHON=windows_path(PYTHON),
-            TCLCHAN_TCLSH=windows_path(TCLSH),
+            TCLCHAN_TCLSH=windows_path(tclsh),
         )
 
 

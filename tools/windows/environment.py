@@ -57,7 +57,11 @@ TEST_SOURCES = (
     "win/tclWinTest.c",
 )
 TEST_MACROS = ("USE_TCL_STUBS", "STATIC_BUILD", "TCL_THREADS=1", "MODULE_SCOPE=extern")
-PACKAGE_INDEX = "package ifneeded Thread 2.8 \\\n    [list source [file join $dir thread.tcl]]\n"
+PACKAGE_INDEX = """\
+if {[package vsatisfies [package provide Tcl] 8.6]} {
+    package ifneeded Thread 2.8 [list source [file join $dir thread.tcl]]
+}
+"""
 
 REG_ADD = r"reg add HKCU\Software\Wine\Drivers"
 
