@@ -115,11 +115,15 @@ def testing_driver() -> Path:
     """Build the driver with the commands that only tests use, and return its directory."""
     build = BUILD / "testing"
     cross = str(BUILD / "cross.ini")
+    # Not the Tcl of this system, which make lets pkg-config find.
+    environment = {name: os.environ[name] for name in os.environ if name != "PKG_CONFIG_PATH"}
     for command in (
         ["meson", "setup", "--reconfigure", "--cross-file", cross, "-Dtesting=true", str(build)],
         ["ninja", "-C", str(build), "native/iocpsock.dll"],
     ):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     return build / "native"
 
