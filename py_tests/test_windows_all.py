@@ -80,6 +80,7 @@ def test_python(tmp_path: Path) -> None:
     done = wine.wine(
         *("python", "-P", "-m", "pytest", *pytest_words, windows_path(ROOT / "py_tests")),
         timeout=SECONDS,
+        TCLLIBPATH=wine.tcllib(),
     )
     print(done.stdout)
     assert done.returncode == 0
@@ -139,7 +140,10 @@ def downloads(tmp_path: Path, root: Path) -> Iterator[Server]:
     ],
     ids=lambda test: test.__name__.removeprefix("test_"),
 )
-def test_downloads(test: Callable[..., None], downloads: Server, root: Path) -> None:
+def test_downloads(
+    test: Callable[..., None], downloads: Server, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(test_httpd_downloads, "SECONDS", SECONDS)
     checksum = hashlib.sha256((root / "file.bin").read_bytes()).hexdigest()
     passes(test, server=downloads, checksum=checksum)
 
