@@ -388,6 +388,10 @@ IocpChanClose(IocpChan *chanPtr)
     } else if (chanPtr->state == IOCP_CLOSING) {
 	IocpThreadReap(threadPtr);	/* Submits what is left to send, and cancels. */
 	IocpThreadReap(threadPtr);
+	if (chanPtr->state == IOCP_CLOSING && !sending) {
+	    /* The engine takes its time for a cancel, and nobody may wait for it. */
+	    IocpSocketShutdown(chanPtr->handle.fd, SHUT_WR);
+	}
 	IocpThreadLinger(threadPtr);
     }
     IocpChanUnref(chanPtr);
