@@ -229,6 +229,7 @@ def start_twice(engine: str) -> None:
             pytest.fail("the names of their packages are one")
 
 
+@pytest.mark.posix("without XOTcl, no server can follow tclhttpd")
 @pytest.mark.skipif(not TCLHTTPD, reason="TCLHTTPD does not name a tree of tclhttpd's sources")
 def test_tclhttpd_starts_once(engine: str) -> None:
     in_process(start_twice, engine)
