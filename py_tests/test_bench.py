@@ -144,8 +144,10 @@ def test_nothing_pinned(cli: Run, tmp_path: Path) -> None:
 
 def test_outer_marks(cli: Run, tmp_path: Path) -> None:
     found = [name for name in ("nginx", "uvicorn") if not missing(cli, name)]
+    if "io_uring" in USABLE:
+        found.insert(0, "floor")
     if not found:
-        pytest.skip("neither nginx nor uvicorn is installed")
+        pytest.skip("neither nginx nor uvicorn is installed, and there is no io_uring")
     names = ("keepalive-1", "short")
     args = ("--workload", *names, "--mode", "host", "--engine", USABLE[-1])
     _, report = quick(cli, tmp_path, *args, "--with", ",".join(found))
@@ -225,7 +227,7 @@ def test_the_list(cli: Run) -> None:
         (["--tclsh", "false"], 1, '"false" is no tclsh: it says nothing'),
         (["--rounds", "0"], 2, "--rounds must be more than 0"),
         (["--seconds", "-1"], 2, "--seconds must be more than 0"),
-        (["--with", "apache"], 1, 'unknown server "apache": --with takes nginx and uvicorn'),
+        (["--with", "apache"], 1, 'unknown server "apache": --with takes floor, nginx and uvicorn'),
         (["--json", "/nowhere/x.json"], 1, '"/nowhere/x.json" cannot be written'),
     ],
 )

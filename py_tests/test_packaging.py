@@ -42,6 +42,7 @@ def test_every_file_of_the_package_is_installed() -> None:
         Path(name)
         for name in (
             "_build_config.py",
+            "bench/floor",
             "bench/load",
             "include/iocpsock.h",
             "libiocpsockstub.a",

@@ -34,7 +34,7 @@ requests ("apt-get install wrk"). For a bar of progress and for pictures: "pip i
 tclchan[bench]".
 
   tclchan bench --workload keepalive                  all workloads of one kind
-  tclchan bench --workload keepalive --with nginx     the same with nginx beside
+  tclchan bench --workload keepalive --with floor     the same, and what is possible at best
   tclchan bench --tclsh tclsh8.6 --tclsh tclsh9.0     two Tcls, side by side
 """
 
@@ -80,8 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="marks",
         default="",
         metavar="NAME,...",
-        help="measure these beside, where they can do the workload: nginx (one worker), uvicorn; "
-        "sendfile(2) is there always",
+        help="measure these beside, where they can do the workload: floor, a C program that makes "
+        "the system calls of the io_uring engine and does nothing else; nginx (one worker); "
+        "uvicorn; sendfile(2) is there always",
     )
     parser.add_argument(
         "--rounds",

@@ -49,7 +49,7 @@ http {{
 
 @dataclass(frozen=True)
 class Mark:
-    """A server without Tcl: ``nginx``, ``uvicorn`` or ``sendfile``.
+    """A server without Tcl: ``floor``, ``nginx``, ``uvicorn`` or ``sendfile``.
 
     Attributes:
         name: which of them.
@@ -70,6 +70,8 @@ class Mark:
         """Answer every request with `BODY`, over one connection or over one for each."""
         if self.name == "nginx":
             return _nginx(self, keepalive)
+        if self.name == "floor":
+            return serving([str(_HERE / "floor"), "keepalive" if keepalive else "close"], self.core)
         return serving([sys.executable, "-P", str(_HERE / "asgi.py"), str(int(keepalive))],
                        self.core)  # fmt: skip
 
@@ -88,8 +90,8 @@ def check_installed(name: str) -> None:
         if needed:
             what = " ".join(needed)
             raise BenchError(f'not installed for uvicorn: "pip install {what}" does that')
-    else:
-        raise BenchError(f'unknown server "{name}": --with takes nginx and uvicorn')
+    elif name != "floor":
+        raise BenchError(f'unknown server "{name}": --with takes floor, nginx and uvicorn')
 
 
 def _nginx_program() -> str | None:

@@ -319,7 +319,7 @@ def _cpu_ratio(work: Work, alone: Work) -> float:
 
 
 def _all() -> list[Workload]:
-    pages_by = ("nginx", "uvicorn")
+    pages_by = ("floor", "nginx", "uvicorn")
     result = [
         Workload(
             f"keepalive-{n}",
@@ -388,7 +388,7 @@ def _all() -> list[Workload]:
             f"requests over {BUSY_CONNECTIONS} connections beside {IDLE_CONNECTIONS:,} idle ones",
             "request",
             idle,
-            ("nginx",),
+            ("floor", "nginx"),
         ),
         Workload(
             "slow",
