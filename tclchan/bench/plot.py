@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from .contenders import Contender
 from .errors import BenchError
+from .load import Work
+from .marks import Mark
 from .report import cores_of, cpu_us, median, rate
 from .rounds import Result
 
 _INSTALL = 'matplotlib is not installed: "pip install tclchan[bench]" does that'
+_ROW_INCHES = 0.3
+_COLOURS = 64
+_FORMS = "os^v"
+_MARK_FORM = "D"
+
+# What a contender's points and lines look like, for matplotlib, by its name.
+Looks = dict[str, dict[str, str]]
 
 
 def check_installed() -> None:
@@ -39,68 +50,115 @@ def draw(path: Path, title: str, results: Sequence[Result]) -> None:
     """
     pyplot = _pyplot()
     caps = [r for r in results if r.works and r.workload.kind == "sendcap"]
-    ratios = _ratios([r for r in results if r.workload.kind != "sendcap"])
-    heights = [1.0 + 0.16 * sum(map(len, ratios.values()))] * bool(ratios) + [4.5] * bool(caps)
-    if not heights:
+    compared = [
+        r for r in results if r.works and r.workload.kind != "sendcap" and _core_of(r, results)
+    ]
+    rows = list(dict.fromkeys(r.workload.title for r in compared))
+    if not rows and not caps:
         raise BenchError("there is nothing to draw: no result has one of Tcl's own beside it")
-    figure, axes = pyplot.subplots(
-        len(heights),
-        1,
-        figsize=(10, sum(heights) + 0.5),
+    heights = [0.9 + _ROW_INCHES * len(rows)] * bool(rows) + [3.0] * bool(caps)
+    figure, panels = pyplot.subplot_mosaic(
+        [["cpu", "rate"]] * bool(rows) + [["caps", "caps"]] * bool(caps),
+        figsize=(12, sum(heights) + 0.7),
         height_ratios=heights,
         layout="constrained",
-        squeeze=False,
     )
-    panels = [row[0] for row in axes]
-    figure.suptitle(title, fontsize="small")
-    if ratios:
-        _draw_ratios(panels[0], ratios)
+    figure.suptitle(title, fontsize="medium")
+    looks = _looks([r.contender for r in (*compared, *caps) if not r.contender.is_core])
+    if rows:
+        for panel, figure_of, what in (
+            (panels["cpu"], cpu_us, "CPU time of the server for a unit of work: less is better"),
+            (panels["rate"], rate, "throughput: more is better"),
+        ):
+            _draw_ratios(panel, compared, rows, figure_of, looks)
+            panel.set_title(what, fontsize="small")
+        panels["cpu"].set_yticks(range(len(rows)), rows, fontsize="small")
+        panels["rate"].set_yticks(range(len(rows)), [])
     if caps:
-        _draw_caps(panels[-1], caps)
-    figure.savefig(path, dpi=120, format="png")
+        _draw_caps(panels["caps"], caps, looks)
+    lines = [
+        pyplot.Line2D([], [], linestyle="", label=name, **look) for name, look in looks.items()
+    ]
+    core = pyplot.Line2D([], [], color="black", label="Tcl's own sockets: 1")
+    figure.legend(
+        handles=[core] * bool(rows) + lines, loc="outside lower center", ncols=5, fontsize="small"
+    )
+    _save(figure, path)
     pyplot.close(figure)
 
 
-def _ratios(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """The CPU times by workload and contender, as parts of that of the core of the same Tcl."""
-    ratios: dict[str, dict[str, float]] = {}
-    for result in results:
-        cores = cores_of(results, result.workload.name)
-        own = [c for c in cores if c.contender.name.split()[0] == result.contender.name.split()[0]]
-        if result.works and cores:
-            part = median(result, cpu_us) / median((own or cores)[0], cpu_us)
-            ratios.setdefault(result.workload.name, {})[result.contender.name] = part
-    return ratios
+def _save(figure: Any, path: Path) -> None:
+    """Write a PNG of few colours, which is a third of the size that matplotlib makes it."""
+    from PIL import Image
+
+    png = io.BytesIO()
+    figure.savefig(png, dpi=90, format="png")
+    with Image.open(png) as image:
+        image.convert("RGB").quantize(_COLOURS).save(path, format="png", optimize=True)
 
 
-def _draw_ratios(panel: Any, ratios: dict[str, dict[str, float]]) -> None:
-    names = list(dict.fromkeys(name for row in ratios.values() for name in row))
-    place = 0.0
-    ticks = []
-    for row in ratios.values():
-        ticks.append(place + (len(row) - 1) / 2)
-        for name, value in row.items():
-            panel.barh(place, value, color=f"C{names.index(name) % 10}", height=0.9)
-            place += 1
-        place += 1
-    for number, name in enumerate(names):
-        panel.barh(0, 0, color=f"C{number % 10}", label=name)
-    panel.set_yticks(ticks, list(ratios))
-    panel.invert_yaxis()
-    panel.axvline(1.0, color="black", linewidth=0.8)
-    panel.set_xlabel("CPU time of the server for a unit of work, as a part of that Tcl's core")
-    panel.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+def _core_of(result: Result, results: Sequence[Result]) -> Result | None:
+    """The sockets of the same Tcl in the same workload; for a mark those of the first Tcl."""
+    contender = result.contender
+    cores = cores_of(results, result.workload.name)
+    if isinstance(contender, Contender):
+        cores = [core for core in cores if _tcl(core.contender) == _tcl(contender)]
+    return next(iter(cores), None)
 
 
-def _draw_caps(panel: Any, caps: Sequence[Result]) -> None:
+def _tcl(contender: Contender | Mark) -> str:
+    return contender.tclsh.patchlevel if isinstance(contender, Contender) else ""
+
+
+def _looks(contenders: Sequence[Contender | Mark]) -> Looks:
+    """The colour says which engine and mode or which mark, the form which Tcl."""
+    known = {c.name: c for c in contenders}
+    sockets = list(dict.fromkeys(name.removeprefix(_tcl(c)) for name, c in known.items()))
+    tcls = list(dict.fromkeys(_tcl(c) for c in known.values() if _tcl(c)))
+    return {
+        name: {
+            "color": f"C{sockets.index(name.removeprefix(_tcl(c))) % 10}",
+            "marker": _FORMS[tcls.index(_tcl(c)) % len(_FORMS)] if _tcl(c) else _MARK_FORM,
+        }
+        for name, c in known.items()
+    }
+
+
+def _draw_ratios(
+    panel: Any,
+    compared: Sequence[Result],
+    rows: Sequence[str],
+    figure_of: Callable[[Work], float],
+    looks: Looks,
+) -> None:
+    panel.axvline(1.0, color="black", linewidth=1)
+    names = list(looks)
+    for result in compared:
+        core = _core_of(result, compared)
+        if core is None or result is core:
+            continue
+        # One below the other, so that none hides another.
+        number = names.index(result.contender.name)
+        place = rows.index(result.workload.title) + 0.7 * ((number + 0.5) / len(names) - 0.5)
+        ratio = median(result, figure_of) / median(core, figure_of)
+        panel.plot(ratio, place, markersize=5, **looks[result.contender.name])
+    panel.set_xscale("log")
+    panel.xaxis.set_major_formatter("{x:g}")
+    for edge in range(1, len(rows)):
+        panel.axhline(edge - 0.5, color="lightgrey", linewidth=0.5)
+    panel.grid(axis="x", color="lightgrey", linewidth=0.5)
+    panel.set_ylim(len(rows) - 0.5, -0.5)
+    panel.tick_params(axis="y", length=0)
+
+
+def _draw_caps(panel: Any, caps: Sequence[Result], looks: Looks) -> None:
     pool = panel.twinx()
-    for number, name in enumerate(dict.fromkeys(r.contender.name for r in caps)):
+    for name in dict.fromkeys(r.contender.name for r in caps):
         own = [r for r in caps if r.contender.name == name]
         x = [int(r.workload.name.partition("-")[2]) for r in own]
-        color = f"C{number % 10}"
-        panel.plot(x, [median(r, rate) for r in own], "o-", color=color, label=name)
         buffers = [median(r, lambda work: work.extra["buffers_per_read"]) for r in own]
-        pool.plot(x, buffers, "x:", color=color)
+        panel.plot(x, [median(r, rate) for r in own], linestyle="-", **looks[name])
+        pool.plot(x, buffers, linestyle=":", **looks[name])
     panel.set_xscale("log", base=2)
     panel.set_xticks(x, [str(cap) for cap in x])
     panel.set_xlabel("-sendcap of the sender, and the cap of the receiver's burst-detection")
@@ -108,4 +166,3 @@ def _draw_caps(panel: Any, caps: Sequence[Result]) -> None:
     panel.set_ylim(bottom=0)
     pool.set_ylabel("buffers received at once (dotted)")
     pool.set_ylim(bottom=0)
-    panel.legend(fontsize="small")

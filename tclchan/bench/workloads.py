@@ -414,10 +414,15 @@ def _all() -> list[Workload]:
             "request",
             partial(httpd, server="tcllib", connections=8),
         ),
-        Workload("latency", "one connection", "request", partial(latency, options="")),
+        Workload(
+            "latency",
+            "one connection, which waits for each answer",
+            "request",
+            partial(latency, options=""),
+        ),
         Workload(
             "latency-busypoll",
-            "one connection with -busypoll 50",
+            "one connection, which waits for each answer, -busypoll 50",
             "request",
             partial(latency, options="-busypoll 50"),
         ),
