@@ -16,7 +16,8 @@
  *
  * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most IOCP_TURN;
  * then channels that are ready wait on the ready list until the notifier has been asked, and
- * everybody else gets their chance.
+ * everybody else gets their chance. A turn begins with TELL_MAX of them: for each whose handler
+ * reads one line of several, Tcl makes a timer, and walks the list of its timers to do so.
  *
  * Tcl runs idle callbacks when a pass of its notifier has brought nothing at all; a descriptor of
  * the core's that stays readable starves them for ever. Here the sweep has a callback of its own
@@ -36,6 +37,7 @@
 #define IDLE_NS 20000000u
 #define SETUP_ROUNDS 4		/* So often ops that completions make are submitted at once. */
 #define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own. */
+#define TELL_MAX 64		/* So many channels are told of between two looks at the timers. */
 
 typedef struct ChanEvent {
     Tcl_Event header;		/* Must be first. */
@@ -444,7 +446,6 @@ CheckProc(void *clientData, int flags)
     IocpThread *threadPtr = clientData;
     int hosts = IocpNotifierHosts(), sweep;
     uint64_t now = IocpNow();
-    IocpQueue queue;
     IocpChan *chanPtr;
 
     if (!(flags & TCL_FILE_EVENTS)) {
@@ -456,9 +457,8 @@ CheckProc(void *clientData, int flags)
 	threadPtr->turnEnd = now + IOCP_TURN;
     }
     sweep = !hosts || now >= threadPtr->idleDue;
-    queue = threadPtr->ready;
-    threadPtr->ready = (IocpQueue){NULL, NULL};
-    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, readyLink))) != NULL) {
+    for (int i = 0; i < TELL_MAX && threadPtr->ready.firstPtr != NULL; i++) {
+	chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyLink));
 	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
 	    QueueChanEvent(threadPtr, chanPtr);
 	    if (sweep) {
