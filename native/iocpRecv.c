@@ -117,7 +117,7 @@ Append(IocpChan *chanPtr, IocpBuf *bufPtr)
 
 /*
  * TakeIn --
- *	Put the received bytes into the queue: the pool buffer that they came in, or as many of the
+ *	Put the received bytes into the queue: the pool buffers that they came in, or as many of the
  *	op's own buffers as they fill.
  */
 static void
@@ -171,8 +171,8 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     if (chanPtr->state == IOCP_OPEN && compPtr->result > 0) {
 	chanPtr->flags &= ~(unsigned)(IOCP_CHANF_RECV_WANTED | IOCP_CHANF_NO_POOL);
 	TakeIn(chanPtr, compPtr);
-    } else if (compPtr->bufPtr != NULL) {
-	IocpBufFree(chanPtr->threadPtr, compPtr->bufPtr);
+    } else {
+	IocpBufFreeChain(chanPtr->threadPtr, compPtr->bufPtr);
     }
     IocpBufFreeChain(chanPtr->threadPtr, opPtr->bufPtr);
     opPtr->bufPtr = NULL;

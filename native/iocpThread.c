@@ -453,7 +453,9 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
     int last = !(compPtr->flags & IOCP_COMPF_MORE);
 
     IOCP_COUNT(threadPtr, opsCompleted, 1);
-    IOCP_COUNT(threadPtr, buffers, compPtr->bufPtr != NULL);
+    for (IocpBuf *bufPtr = compPtr->bufPtr; bufPtr != NULL; bufPtr = bufPtr->nextPtr) {
+	IOCP_COUNT(threadPtr, buffers, 1);
+    }
     if (last) {
 	opPtr->inFlight = 0;
 	chanPtr->inFlight--;

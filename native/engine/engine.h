@@ -20,7 +20,7 @@
  *  6. An engine belongs to the thread that opened it and is used by no other.
  *  7. Ops reach the kernel no later than the next reapProc, or a waitProc that blocks.
  *  8. A handle's descriptor is closed only after the last of its ops is reaped and it is detached.
- *  9. A pool buffer in a completion belongs to the driver until it calls releaseProc.
+ *  9. Each pool buffer in a completion belongs to the driver until it calls releaseProc.
  * 10. Files are read and written off the thread that submits the op, since disks block; an op that
  *     waits for its peer holds no thread. The caller keeps the file open until the op is reaped. Of
  *     ops that send on a handle, IOCP_OP_SEND_FILE included, one is in flight at a time.
@@ -138,7 +138,8 @@ typedef struct IocpCompletion {
     IocpOp *opPtr;
     int result;			/* Count, descriptor, or negative errno. */
     unsigned flags;		/* IOCP_COMPF_* */
-    IocpBuf *bufPtr;		/* The pool buffer that a receive was put into, or NULL. */
+    IocpBuf *bufPtr;		/* The pool buffers that a receive was put into, or NULL. Each but
+				 * the last is full. */
 } IocpCompletion;
 
 typedef enum IocpSubmit { IOCP_QUEUED, IOCP_BUSY } IocpSubmit;

@@ -15,6 +15,9 @@
  *
  *	Receives take their buffer from a ring of provided buffers when there is something to put
  *	into it: a connection that waits for data holds no memory but the request in the kernel.
+ *	From Linux 6.16 on, one takes several of them where more is known to lie there (a bundle).
+ *	They are those that come next in the ring, so the buffers in there are linked in their
+ *	order.
  *
  *	A multishot accept takes all that the socket's queue has. Worse, where several processes
  *	accept from one socket the kernel wakes one of them for each connection, and that one may be
@@ -35,8 +38,13 @@
 #define URING_VECS 4096		/* Vectors for the sends and receives of one submission. */
 #define URING_MSGS 1024
 #define URING_BUF_GROUP 0
+#define URING_BUNDLE 8		/* So many pool buffers a receive takes at most. */
 #define URING_REAP_MORE 8
 #define URING_ECHO_NS IOCP_SECOND
+
+/* liburing 2.3 does not know these. */
+#define URING_RECV_BUNDLE (1U << 4)	/* IORING_RECVSEND_BUNDLE, Linux 6.10 */
+#define URING_OP_PIPE 62		/* IORING_OP_PIPE, Linux 6.16 */
 
 #define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
@@ -49,6 +57,8 @@ typedef struct UringEngine {
     int eventFd;
     struct io_uring_buf_ring *bufRingPtr;
     IocpPool pool;
+    IocpBuf *lastProvidedPtr;	/* That at the end of the ring, unless the kernel has used it. */
+    int bundles;		/* The kernel has them. */
     int poolCredit;		/* Buffers that were added since the kernel last had none. */
     IocpOp *cancelPtr;		/* Cancellations to repeat. */
     IocpOp *acceptPtr;		/* Shared accepts whose socket was readable. */
@@ -149,6 +159,21 @@ UringRegisterPool(struct io_uring *ringPtr, unsigned entries,
     return 0;
 }
 
+/*
+ * UringHasBundles --
+ *	Whether receives may take several buffers. Before Linux 6.16 there can be gaps and
+ *	repetitions in what they hand out; no flag tells, but an operation that came with it.
+ */
+static int
+UringHasBundles(struct io_uring *ringPtr)
+{
+    struct io_uring_probe *probePtr = io_uring_get_probe_ring(ringPtr);
+    int result = probePtr != NULL && io_uring_opcode_supported(probePtr, URING_OP_PIPE);
+
+    io_uring_free_probe(probePtr);
+    return result;
+}
+
 static int
 UringProbe(char *reason, size_t size)
 {
@@ -199,10 +224,36 @@ UringProvide(UringEngine *uringPtr, IocpBuf *bufPtr, int count)
     int mask = io_uring_buf_ring_mask(IOCP_POOL_MAX);
 
     for (int i = 0; i < count; i++) {
+	if (uringPtr->lastProvidedPtr != NULL) {
+	    uringPtr->lastProvidedPtr->nextPtr = &bufPtr[i];
+	}
+	uringPtr->lastProvidedPtr = &bufPtr[i];
 	io_uring_buf_ring_add(uringPtr->bufRingPtr, bufPtr[i].data, (unsigned)bufPtr[i].size,
 		(unsigned short)bufPtr[i].poolId, mask, i);
     }
     io_uring_buf_ring_advance(uringPtr->bufRingPtr, count);
+}
+
+/*
+ * UringTakeBuffers --
+ *	The kernel has received size bytes into buffers of the ring, from this one on.
+ * Results:
+ *	The chain of them.
+ */
+static IocpBuf *
+UringTakeBuffers(UringEngine *uringPtr, int poolId, int size)
+{
+    IocpBuf *firstPtr = IocpPoolGet(&uringPtr->pool, poolId);
+    IocpBuf *bufPtr = firstPtr;
+
+    for (; size > IOCP_POOL_BUFSIZE; size -= IOCP_POOL_BUFSIZE) {
+	bufPtr = bufPtr->nextPtr;
+    }
+    if (bufPtr == uringPtr->lastProvidedPtr) {
+	uringPtr->lastProvidedPtr = NULL;
+    }
+    bufPtr->nextPtr = NULL;
+    return firstPtr;
 }
 
 /*
@@ -275,6 +326,7 @@ UringOpen(IocpEngine **enginePtrPtr)
 	UringClose(&uringPtr->base);
 	return result;
     }
+    uringPtr->bundles = UringHasBundles(&uringPtr->ring);
     io_uring_cq_eventfd_toggle(&uringPtr->ring, false);
     io_uring_register_ring_fd(&uringPtr->ring);
     *enginePtrPtr = &uringPtr->base;
@@ -516,6 +568,14 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 	}
 	if (opPtr->flags & IOCP_OPF_EXPECT_WAIT) {
 	    sqePtr->ioprio |= IORING_RECVSEND_POLL_FIRST;
+	} else if (opPtr->bufPtr == NULL && uringPtr->bundles) {
+	    /*
+	     * One byte more, for which the kernel takes no buffer: what fills all that it wants
+	     * it would follow by all that the socket has.
+	     */
+
+	    sqePtr->ioprio |= URING_RECV_BUNDLE;
+	    sqePtr->len = URING_BUNDLE * IOCP_POOL_BUFSIZE + 1;
 	}
 	break;
     case IOCP_OP_SEND:
@@ -744,8 +804,8 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
 	compPtr->flags |= IOCP_COMPF_MORE_DATA;
     }
     if (cqePtr->flags & IORING_CQE_F_BUFFER) {
-	compPtr->bufPtr = IocpPoolGet(&uringPtr->pool,
-		(int)(cqePtr->flags >> IORING_CQE_BUFFER_SHIFT));
+	compPtr->bufPtr = UringTakeBuffers(uringPtr,
+		(int)(cqePtr->flags >> IORING_CQE_BUFFER_SHIFT), cqePtr->res);
     }
     return 1;
 }
