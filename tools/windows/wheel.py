@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import mesonpy
@@ -32,11 +33,21 @@ def main() -> None:
     dist.mkdir(exist_ok=True)
     for old in dist.glob("*.whl"):
         old.unlink()
-    # Meson speaks on the standard output.
-    stdout = os.dup(1)
-    os.dup2(2, 1)
-    name = mesonpy.build_wheel(str(dist), settings)
-    os.write(stdout, f"{dist / name}\n".encode())
+    # What meson, ninja and the backend have to say is of interest if they fail.
+    outputs = [os.dup(1), os.dup(2)]
+    with tempfile.TemporaryFile() as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            name = mesonpy.build_wheel(str(dist), settings)
+        except BaseException:
+            os.lseek(log.fileno(), 0, os.SEEK_SET)
+            os.write(outputs[1], log.read())
+            raise
+        finally:
+            os.dup2(outputs[0], 1)
+            os.dup2(outputs[1], 2)
+    print(dist / name)
 
 
 if __name__ == "__main__":
