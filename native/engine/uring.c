@@ -13,11 +13,7 @@
  *	eventfd is registered with it; the kernel is told to signal it only while somebody waits on
  *	it.
  *
- *	Receives take their buffer from a ring of provided buffers when there is something to put
- *	into it: a connection that waits for data holds no memory but the request in the kernel.
- *	From Linux 6.16 on, one takes several of them where more is known to lie there (a bundle).
- *	They are those that come next in the ring, so the buffers in there are linked in their
- *	order.
+ *	Receives take their buffers from a ring of their own (recvring.c).
  *
  *	A multishot accept takes all that the socket's queue has. Worse, where several processes
  *	accept from one socket the kernel wakes one of them for each connection, and that one may be
@@ -29,7 +25,7 @@
 
 #include "engine.h"
 #include "filejobs.h"
-#include <liburing.h>
+#include "recvring.h"
 #include <poll.h>
 #include <sys/eventfd.h>
 
@@ -37,14 +33,8 @@
 #define URING_CQ_ENTRIES 8192
 #define URING_VECS 4096		/* Vectors for the sends and receives of one submission. */
 #define URING_MSGS 1024
-#define URING_BUF_GROUP 0
-#define URING_BUNDLE 8		/* So many pool buffers a receive takes at most. */
 #define URING_REAP_MORE 8
 #define URING_ECHO_NS IOCP_SECOND
-
-/* liburing 2.3 does not know these. */
-#define URING_RECV_BUNDLE (1U << 4)	/* IORING_RECVSEND_BUNDLE, Linux 6.10 */
-#define URING_OP_PIPE 62		/* IORING_OP_PIPE, Linux 6.16 */
 
 #define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
@@ -55,11 +45,7 @@ typedef struct UringEngine {
     IocpEngine base;
     struct io_uring ring;
     int eventFd;
-    struct io_uring_buf_ring *bufRingPtr;
-    IocpPool pool;
-    IocpBuf *lastProvidedPtr;	/* That at the end of the ring, unless the kernel has used it. */
-    int bundles;		/* The kernel has them. */
-    int poolCredit;		/* Buffers that were added since the kernel last had none. */
+    IocpRecvRing recvRing;
     IocpOp *cancelPtr;		/* Cancellations to repeat. */
     IocpOp *acceptPtr;		/* Shared accepts whose socket was readable. */
     int unattend;		/* That of attendKey's poll is one of them. */
@@ -132,61 +118,19 @@ UringSetup(struct io_uring *ringPtr, unsigned entries, unsigned cqEntries)
     return result;
 }
 
-/*
- * UringRegisterPool --
- *	Give the ring its (still empty) ring of provided buffers.
- */
-static int
-UringRegisterPool(struct io_uring *ringPtr, unsigned entries,
-	struct io_uring_buf_ring **bufRingPtrPtr)
-{
-    struct io_uring_buf_reg reg = {.ring_entries = entries, .bgid = URING_BUF_GROUP};
-    void *memory;
-    int result;
-
-    if (posix_memalign(&memory, 4096, entries * sizeof(struct io_uring_buf)) != 0) {
-	return -ENOMEM;
-    }
-    memset(memory, 0, entries * sizeof(struct io_uring_buf));
-    reg.ring_addr = (uint64_t)(uintptr_t)memory;
-    result = io_uring_register_buf_ring(ringPtr, &reg, 0);
-    if (result < 0) {
-	free(memory);
-	return result;
-    }
-    *bufRingPtrPtr = memory;
-    io_uring_buf_ring_init(*bufRingPtrPtr);
-    return 0;
-}
-
-/*
- * UringHasBundles --
- *	Whether receives may take several buffers. Before Linux 6.16 there can be gaps and
- *	repetitions in what they hand out; no flag tells, but an operation that came with it.
- */
-static int
-UringHasBundles(struct io_uring *ringPtr)
-{
-    struct io_uring_probe *probePtr = io_uring_get_probe_ring(ringPtr);
-    int result = probePtr != NULL && io_uring_opcode_supported(probePtr, URING_OP_PIPE);
-
-    io_uring_free_probe(probePtr);
-    return result;
-}
-
 static int
 UringProbe(char *reason, size_t size)
 {
     struct io_uring ring;
-    struct io_uring_buf_ring *bufRingPtr;
+    IocpRecvRing recvRing = {0};
     int result = UringSetup(&ring, 4, 8);
 
     switch (result) {
     case 0:
-	result = UringRegisterPool(&ring, 8, &bufRingPtr);
+	result = IocpRecvRingOpen(&recvRing, &ring, 8);
 	UringExit(&ring);
+	IocpRecvRingFree(&recvRing);
 	if (result == 0) {
-	    free(bufRingPtr);
 	    reason[0] = '\0';
 	} else {
 	    snprintf(reason, size, "the kernel is older than 5.19 (no provided buffer rings: %s)",
@@ -214,86 +158,17 @@ UringProbe(char *reason, size_t size)
     }
 }
 
-/*
- * UringProvide --
- *	Put count buffers with consecutive ids, from bufPtr on, at the kernel's disposal.
- */
-static void
-UringProvide(UringEngine *uringPtr, IocpBuf *bufPtr, int count)
-{
-    int mask = io_uring_buf_ring_mask(IOCP_POOL_MAX);
-
-    for (int i = 0; i < count; i++) {
-	if (uringPtr->lastProvidedPtr != NULL) {
-	    uringPtr->lastProvidedPtr->nextPtr = &bufPtr[i];
-	}
-	uringPtr->lastProvidedPtr = &bufPtr[i];
-	io_uring_buf_ring_add(uringPtr->bufRingPtr, bufPtr[i].data, (unsigned)bufPtr[i].size,
-		(unsigned short)bufPtr[i].poolId, mask, i);
-    }
-    io_uring_buf_ring_advance(uringPtr->bufRingPtr, count);
-}
-
-/*
- * UringTakeBuffers --
- *	The kernel has received size bytes into buffers of the ring, from this one on.
- * Results:
- *	The chain of them.
- */
-static IocpBuf *
-UringTakeBuffers(UringEngine *uringPtr, int poolId, int size)
-{
-    IocpBuf *firstPtr = IocpPoolGet(&uringPtr->pool, poolId);
-    IocpBuf *bufPtr = firstPtr;
-
-    for (; size > IOCP_POOL_BUFSIZE; size -= IOCP_POOL_BUFSIZE) {
-	bufPtr = bufPtr->nextPtr;
-    }
-    if (bufPtr == uringPtr->lastProvidedPtr) {
-	uringPtr->lastProvidedPtr = NULL;
-    }
-    bufPtr->nextPtr = NULL;
-    return firstPtr;
-}
-
-/*
- * UringGrowPool --
- *	The kernel had no buffer for a receive: add a chunk, unless one was added for another
- *	receive of the same reap.
- * Results:
- *	0 if the pool has reached its limit.
- */
-static int
-UringGrowPool(UringEngine *uringPtr)
-{
-    IocpBuf *bufPtr;
-
-    if (uringPtr->poolCredit > 0) {
-	uringPtr->poolCredit--;
-	return 1;
-    }
-    bufPtr = IocpPoolGrow(&uringPtr->pool);
-    if (bufPtr == NULL) {
-	return 0;
-    }
-    uringPtr->poolCredit = IOCP_POOL_CHUNK - 1;
-    UringProvide(uringPtr, bufPtr, IOCP_POOL_CHUNK);
-    IOCP_ADD(uringPtr->base.counts.poolBytes, (uint64_t)IOCP_POOL_CHUNK * IOCP_POOL_BUFSIZE);
-    return 1;
-}
-
 static void
 UringClose(IocpEngine *enginePtr)
 {
     UringEngine *uringPtr = (UringEngine *)enginePtr;
 
     UringExit(&uringPtr->ring);
-    free(uringPtr->bufRingPtr);
+    IocpRecvRingFree(&uringPtr->recvRing);
     if (uringPtr->eventFd >= 0) {
 	close(uringPtr->eventFd);
     }
     IocpFileJobsClose(&uringPtr->jobs);
-    IocpPoolFree(&uringPtr->pool);
     free(uringPtr);
 }
 
@@ -313,8 +188,8 @@ UringOpen(IocpEngine **enginePtrPtr)
 	free(uringPtr);
 	return result;
     }
-    result = UringRegisterPool(&uringPtr->ring, IOCP_POOL_MAX, &uringPtr->bufRingPtr);
-    if (result == 0 && !UringGrowPool(uringPtr)) {
+    result = IocpRecvRingOpen(&uringPtr->recvRing, &uringPtr->ring, IOCP_POOL_MAX);
+    if (result == 0 && !IocpRecvRingGrow(&uringPtr->recvRing, &uringPtr->base.counts)) {
 	result = -ENOMEM;
     }
     if (result == 0) {
@@ -326,7 +201,6 @@ UringOpen(IocpEngine **enginePtrPtr)
 	UringClose(&uringPtr->base);
 	return result;
     }
-    uringPtr->bundles = UringHasBundles(&uringPtr->ring);
     io_uring_cq_eventfd_toggle(&uringPtr->ring, false);
     io_uring_register_ring_fd(&uringPtr->ring);
     *enginePtrPtr = &uringPtr->base;
@@ -563,19 +437,10 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 	    io_uring_prep_recv(sqePtr, fd, vec.iov_base, vec.iov_len, 0);
 	} else {
 	    io_uring_prep_recv(sqePtr, fd, NULL, 0, 0);
-	    sqePtr->flags |= IOSQE_BUFFER_SELECT;
-	    sqePtr->buf_group = URING_BUF_GROUP;
+	    IocpRecvRingPrep(&uringPtr->recvRing, sqePtr, !(opPtr->flags & IOCP_OPF_EXPECT_WAIT));
 	}
 	if (opPtr->flags & IOCP_OPF_EXPECT_WAIT) {
 	    sqePtr->ioprio |= IORING_RECVSEND_POLL_FIRST;
-	} else if (opPtr->bufPtr == NULL && uringPtr->bundles) {
-	    /*
-	     * One byte more, for which the kernel takes no buffer: what fills all that it wants
-	     * it would follow by all that the socket has.
-	     */
-
-	    sqePtr->ioprio |= URING_RECV_BUNDLE;
-	    sqePtr->len = URING_BUNDLE * IOCP_POOL_BUFSIZE + 1;
 	}
 	break;
     case IOCP_OP_SEND:
@@ -787,7 +652,8 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
 	return 0;
     }
     if (cqePtr->res == -ENOBUFS && opPtr->kind == IOCP_OP_RECV && opPtr->bufPtr == NULL
-	    && !(opPtr->engineFlags & URING_OPF_CANCELED) && UringGrowPool(uringPtr)
+	    && !(opPtr->engineFlags & URING_OPF_CANCELED)
+	    && IocpRecvRingGrow(&uringPtr->recvRing, &uringPtr->base.counts)
 	    && UringSubmit(&uringPtr->base, opPtr) == IOCP_QUEUED) {
 	return 0;
     }
@@ -804,7 +670,7 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
 	compPtr->flags |= IOCP_COMPF_MORE_DATA;
     }
     if (cqePtr->flags & IORING_CQE_F_BUFFER) {
-	compPtr->bufPtr = UringTakeBuffers(uringPtr,
+	compPtr->bufPtr = IocpRecvRingTake(&uringPtr->recvRing,
 		(int)(cqePtr->flags >> IORING_CQE_BUFFER_SHIFT), cqePtr->res);
     }
     return 1;
@@ -827,7 +693,7 @@ UringReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
     int count = 0;
 
     UringRepeat(uringPtr);
-    uringPtr->poolCredit = 0;
+    uringPtr->recvRing.credit = 0;
     if (io_uring_sq_ready(ringPtr) > 0 || UringTaskWork(ringPtr)) {
 	UringSubmitQueued(uringPtr);
     }
@@ -975,7 +841,7 @@ UringNotified(IocpEngine *enginePtr)
 static void
 UringRelease(IocpEngine *enginePtr, IocpBuf *bufPtr)
 {
-    UringProvide((UringEngine *)enginePtr, bufPtr, 1);
+    IocpRecvRingGive(&((UringEngine *)enginePtr)->recvRing, bufPtr);
 }
 
 static void
