@@ -22,7 +22,7 @@ from tclfiles import judge
 from test_browser import browse
 
 # Those that have something of each part, and do not take long.
-SOME = ("conformance.test", "iocpsock.test", "recvmode.test", "tcp.test")
+SOME = ("conformance.test", "transcript.test", "iocpsock.test", "recvmode.test", "tcp.test")
 TIMEOUT_S = 600.0
 
 pytestmark = pytest.mark.timeout(TIMEOUT_S + 60)
