@@ -31,9 +31,9 @@ REQUIRE_SUITES = os.environ.get("TCLCHAN_REQUIRE_SUITES", "") not in ("", "0")
 
 WINDOWS = sys.platform == "win32"
 
-# Under Wine, the end of Python's threads closes an event of Tcl's notifier now and then, also
-# without the driver: the event loops of other threads fail then.
-posix_threads = pytest.mark.posix("the end of a thread breaks Tcl's event loop in another")
+# Under Wine, where threads start and end, the event loop of a thread that has one fails now and
+# then: Tcl_WaitForEvent finds its event gone. It is so without the driver, too.
+posix_threads = pytest.mark.posix("event loops in threads fail under Wine")
 
 # Files of tests that have no meaning on Windows, or whose programs there are none of there. Single
 # tests have the mark "posix", which tells the reason, too.

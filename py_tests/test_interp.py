@@ -237,6 +237,7 @@ def test_stop_from_another_thread(interp: tclchan.Interp, script: str) -> None:
     assert interp.eval("set usable 1") == "1"
 
 
+@posix_threads
 def test_stop_of_an_interpreter_in_another_thread(engine: str) -> None:
     ready: list[tclchan.Interp] = []
     running = threading.Event()
