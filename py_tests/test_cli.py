@@ -21,7 +21,15 @@ TCLSH = _tclsh.path
 
 def test_the_console_script_is_installed() -> None:
     script = Path(sysconfig.get_path("scripts")) / ("tclchan.exe" if WINDOWS else "tclchan")
-    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    # Some of Windows' make it look for Python there.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(
+        [script, "--version"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == f"tclchan {tclchan.__version__}\n"
 
 
