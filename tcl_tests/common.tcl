@@ -7,11 +7,9 @@ package require tcltest 2.5
 if {[info exists ::argv]} {
     tcltest::configure {*}$::argv
 }
-# Where another program than a tclsh hosts this Tcl, child processes need one all the same; and what
-# the program knows of its Tcl's library, only its first interpreter is told.
+# Where another program than a tclsh hosts this Tcl, child processes need one all the same.
 if {[info exists ::env(TCLCHAN_TCLSH)]} {
     tcltest::interpreter $::env(TCLCHAN_TCLSH)
-    set ::env(TCL_LIBRARY) [info library]
 }
 
 namespace eval tt {
@@ -544,16 +542,13 @@ proc stopPeer {} {
 
 # child SCRIPT ?ARGUMENTS? ?PREFIX? --
 #	Start a tclsh that loads the driver and runs the script, behind a pipe. PREFIX is a command
-#	that gets the tclsh's command line as further words. The tclsh has a library of its own.
+#	that gets the tclsh's command line as further words.
 proc child {script {arguments {}} {prefix {}}} {
     set body "$::tt::loader\nfconfigure stdout -buffering line\n$script\n"
     set out [file tempfile file tclchan.tcl]
     puts -nonewline $out $body
     close $out
-    set library [array get ::env TCL_LIBRARY]
-    unset -nocomplain ::env(TCL_LIBRARY)
     set pipe [open |[list {*}$prefix [::tcltest::interpreter] $file {*}$arguments 2>@1] r+]
-    array set ::env $library
     fconfigure $pipe -buffering line
     lappend ::tt::children $pipe $file
     return $pipe

@@ -48,15 +48,7 @@ Version: {version}
 Cflags: -I${{prefix}}/include
 """
 
-# The commands for threads and channels are two of many, which come together.
-TEST_SOURCES = (
-    "generic/tclTest.c",
-    "generic/tclTestObj.c",
-    "generic/tclTestProcBodyObj.c",
-    "generic/tclThreadTest.c",
-    "win/tclWinTest.c",
-)
-TEST_MACROS = ("USE_TCL_STUBS", "STATIC_BUILD", "TCL_THREADS=1", "MODULE_SCOPE=extern")
+THREAD_MACROS = ("USE_TCL_STUBS", "STATIC_BUILD", "TCL_THREADS=1", "MODULE_SCOPE=extern")
 PACKAGE_INDEX = """\
 if {[package vsatisfies [package provide Tcl] 8.6]} {
     package ifneeded Thread 2.8 [list source [file join $dir thread.tcl]]
@@ -167,19 +159,17 @@ def make_tcl(version: str) -> Path:
 
 
 def make_thread(place: Path, tcl: Path) -> None:
-    """Make the package Thread anew, with the library that it is made of."""
+    """Make the package Thread anew, of a command that Tcl's sources have for its own tests."""
     source = fetch.fetch("tcl8.6-source")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    # Tcl's build makes it, and nobody asks for what is in it.
-    (place / "tclUuid.h").write_text("#define TCL_VERSION_UUID unknown\n")
-    includes = [place, source / "generic", source / "win", source / "libtommath"]
+    includes = [source / "generic", source / "win", source / "libtommath"]
     fetch.run(
         [
-            *(f"{HOST}-gcc", "-w", "-shared", "-static-libgcc", "-o", str(place / "tcltest.dll")),
-            *(f"-D{macro}" for macro in TEST_MACROS),
+            *(f"{HOST}-gcc", "-w", "-shared", "-static-libgcc", "-o", str(place / "thread.dll")),
+            *(f"-D{macro}" for macro in THREAD_MACROS),
             *(f"-I{directory}" for directory in includes),
-            *(str(source / name) for name in TEST_SOURCES),
+            *(str(HERE / "thread.c"), str(source / "generic/tclThreadTest.c")),
             str(tcl / "lib/libtclstub86.a"),
         ]
     )

@@ -1,11 +1,12 @@
-# The part of the package Thread that the tests use, for a Tcl that has none: made of the commands
-# with which Tcl tests its own threads and channels (testthread, testchannel).
+# The part of the package Thread that the tests use, for a Tcl that has none: made of the command
+# with which Tcl tests its own threads, testthread. The commands for channels are in thread.c.
 
 package provide Thread 2.8
 
 namespace eval ::thread {
     # How to have all this in another thread.
-    variable load [list [list load [file join [file dirname [info script]] tcltest.dll] Tcltest] \
+    variable load [list \
+        [list load [file join [file dirname [info script]] thread.dll] Tcltest] \
         [list source [info script]]]
     variable released
     eval [lindex $load 0]
@@ -24,8 +25,15 @@ proc ::thread::create {args} {
     if {[llength $args] == $joinable} {
         set script ::thread::wait
     }
-    return [testthread create {*}[lrepeat $joinable -joinable] \
+    # Python tells only its own interpreters where their library is. A new thread has found it when
+    # this returns.
+    set before [array get ::env TCL_LIBRARY]
+    set ::env(TCL_LIBRARY) $::tcl_library
+    set id [testthread create {*}[lrepeat $joinable -joinable] \
         [::join [list {*}$load $script] \n]]
+    unset ::env(TCL_LIBRARY)
+    array set ::env $before
+    return $id
 }
 
 # send ?-async? ID SCRIPT ?VARIABLE? --
@@ -71,16 +79,7 @@ proc ::thread::join {id} {
     return [testthread join $id]
 }
 
-proc ::thread::detach {channel} {
-    testchannel clearchannelhandlers $channel
-    testchannel cut $channel
-}
-
-proc ::thread::attach {channel} {
-    testchannel splice $channel
-}
-
 proc ::thread::transfer {id channel} {
     detach $channel
-    testthread send $id [list testchannel splice $channel]
+    testthread send $id [list ::thread::attach $channel]
 }
