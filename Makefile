@@ -47,8 +47,8 @@ windows: build/windows.stamp
 	@tools/windows/wheel.py
 
 windows-test: build/test.stamp build/package.stamp
-	@TCLCHAN_WINDOWS=all TCLCHAN_REQUIRE_SUITES=1 exec pytest py_tests/test_windows.py \
-	    py_tests/test_windows_all.py $(ARGS)
+	@TCLCHAN_REQUIRE_SUITES=1 exec pytest py_tests/test_windows.py py_tests/windows_all.py \
+	    $(ARGS)
 
 soak: build/test.stamp build/package.stamp
 	@tools/soak.sh --minutes $(MINUTES) $(if $(ENGINE),--engine $(ENGINE))

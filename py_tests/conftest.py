@@ -64,7 +64,6 @@ NOT_ON_WINDOWS = {
         "test_synflood.py",
         "test_tcl_suite.py",
         "test_windows.py",
-        "test_windows_all.py",
     ),
     "it looks into /proc, and ends its servers with signals": (
         "test_examples.py",

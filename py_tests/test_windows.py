@@ -1,7 +1,7 @@
 """The package for Windows, in Windows' Python and in a native tclsh, which run under Wine.
 
 Wine is not Windows: what passes here works as far as the functions go that Wine offers. This is
-what takes a few minutes; `make windows-test` runs test_windows_all.py as well.
+what takes a few minutes; `make windows-test` runs windows_all.py as well.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """All the tests that Windows' programs can run under Wine, which takes the better part of an hour.
 
-`make windows-test` runs them: every file of Tcl tests in a native tclsh, with a driver built for
-testing and on its simulated engine, too, and in Windows' Python; the tests in Python there; the
-core's tests of sockets; and what servers and clients have to stand.
+`make windows-test` runs them, and nothing else does: every file of Tcl tests in a native tclsh,
+with a driver built for testing and on its simulated engine, too, and in Windows' Python; the tests
+in Python there; the core's tests of sockets; and what servers and clients have to stand.
 """
 
 from __future__ import annotations
@@ -29,12 +29,7 @@ from wine import windows_path
 __all__ = ["programs"]
 
 SECONDS = 1800.0
-pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("TCLCHAN_WINDOWS") != "all", reason="it takes long: see make windows-test"
-    ),
-    pytest.mark.timeout(SECONDS + 60),
-]
+pytestmark = pytest.mark.timeout(SECONDS + 60)
 Record = Callable[[str, object], None]
 
 # They never end with the core's sockets under Wine.
