@@ -103,7 +103,6 @@ proc tt::packageReason {name} {
 proc tt::constraints {} {
     variable isCore
     variable windows
-    variable engines
     constrain driver [expr {!$isCore}] "socket2 is the core's socket (TCLCHAN_TEST_CORE=1)"
     constrain core $isCore "socket2 is the driver's"
     if {$isCore} {
@@ -111,7 +110,7 @@ proc tt::constraints {} {
     } else {
         set engine [iocp::engine]
     }
-    foreach name [list {*}$engines sim] {
+    foreach name {io_uring epoll iocp sim} {
         constrain engine_$name [expr {$engine eq $name}] "this run uses $engine"
     }
     # What the kernel has, a call sees without the event loop in between.

@@ -7,7 +7,13 @@ namespace eval ::thread {
     # How to have all this in another thread.
     variable load [list \
         [list load [file join [file dirname [info script]] thread.dll] Tcltest] \
-        [list source [info script]]]
+        [list source [info script]] \
+        {trace add execution ::interp enter {apply {args {
+            set ::env(TCL_LIBRARY) $::tcl_library
+        }}}} \
+        {trace add execution ::interp leave {apply {args {
+            unset -nocomplain ::env(TCL_LIBRARY)
+        }}}}]
     variable released
     eval [lindex $load 0]
 }
@@ -25,8 +31,8 @@ proc ::thread::create {args} {
     if {[llength $args] == $joinable} {
         set script ::thread::wait
     }
-    # Python tells only its own interpreters where their library is. A new thread has found it when
-    # this returns.
+    # Python tells only its own interpreters where their library is: not that of a new thread,
+    # which has found it when this returns, nor those that are made there.
     set before [array get ::env TCL_LIBRARY]
     set ::env(TCL_LIBRARY) $::tcl_library
     set id [testthread create {*}[lrepeat $joinable -joinable] \
