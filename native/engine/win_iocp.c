@@ -41,8 +41,7 @@
 typedef struct WinEngine WinEngine;
 
 /*
- * Belongs to its engine, or to the kernel. result is negative if it is known without the kernel:
- * -errno; and what was received, or written to a file, without it.
+ * Belongs to its engine; while it is the kernel's, overlapped is the kernel's alone.
  */
 typedef struct WinRequest {
     OVERLAPPED overlapped;	/* Must be first. */
@@ -50,8 +49,8 @@ typedef struct WinRequest {
     IocpOp *opPtr;
     struct WinRequest *nextPtr;	/* In a queue, or in the free list. */
     int complete;		/* Left, and not the kernel's any more. */
-    int known;			/* The kernel has no part in the result, which is: */
-    int result;
+    int known;			/* The result is not overlapped's, but this: */
+    int result;			/* a count or -errno. */
     IocpBuf *bufPtr;		/* The pool buffer that it was received into, or NULL. */
 } WinRequest;
 
