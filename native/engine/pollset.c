@@ -52,17 +52,24 @@ Wait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)
 
 /*
  * IocpEpollWait --
- *	The same, but what interrupts it is a signal.
+ *	The same, but what interrupts it is a signal. Where it may be something else, ppoll waits,
+ *	which the kernel goes on with by itself then.
  */
 int
 IocpEpollWait(int epollFd, struct epoll_event *events, int max, int64_t timeoutNs)
 {
-    int count = Wait(epollFd, events, max, timeoutNs);
+    struct timespec timeout = {
+	.tv_sec = timeoutNs / IOCP_SECOND, .tv_nsec = timeoutNs % IOCP_SECOND
+    };
+    struct pollfd poller = {.fd = epollFd, .events = POLLIN};
 
-    while (count < 0 && errno == EINTR && IocpUringEcho()) {
-	count = Wait(epollFd, events, max, timeoutNs);
+    if (timeoutNs != 0 && IocpUringEcho()) {
+	if (ppoll(&poller, 1, timeoutNs < 0 ? NULL : &timeout, NULL) < 0) {
+	    return -1;
+	}
+	timeoutNs = 0;
     }
-    return count;
+    return Wait(epollFd, events, max, timeoutNs);
 }
 
 static uint64_t

@@ -34,7 +34,7 @@
 #define URING_VECS 4096		/* Vectors for the sends and receives of one submission. */
 #define URING_MSGS 1024
 #define URING_REAP_MORE 8
-#define URING_ECHO_NS IOCP_SECOND
+#define URING_ECHO_NS (10 * (uint64_t)IOCP_SECOND)
 
 #define URING_OPF_CANCELED 1	/* It is not to be submitted again. */
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
@@ -67,28 +67,22 @@ typedef struct UringEngine {
 /*
  * UringExit, IocpUringEcho --
  *	Close a ring. The kernel finishes with it a little later, in the thread that has opened it,
- *	and interrupts what that one waits in by then. Whether that may be so, IocpUringEcho tells,
- *	once for each ring: there was no signal.
+ *	and interrupts what that one waits in by then, as a signal would. IocpUringEcho tells
+ *	whether that may be.
  */
-static IOCP_THREAD_LOCAL int echoes = 0;
 static IOCP_THREAD_LOCAL uint64_t echoEnd = 0;
 
 static void
 UringExit(struct io_uring *ringPtr)
 {
     io_uring_queue_exit(ringPtr);
-    echoes++;
     echoEnd = IocpNow() + URING_ECHO_NS;
 }
 
 int
 IocpUringEcho(void)
 {
-    if (echoes == 0) {
-	return 0;
-    }
-    echoes = IocpNow() < echoEnd ? echoes - 1 : 0;
-    return IocpNow() < echoEnd;
+    return echoEnd != 0 && IocpNow() < echoEnd;
 }
 
 /*
