@@ -1,6 +1,6 @@
 /*
  * iocpCmd.c --
- *	The script commands: socket2, iocp::engine, iocp::engines, iocp_module_path.
+ *	The script commands: socket2, iocp::engine, iocp::engines, iocp::notifier, iocp_module_path.
  */
 
 #include "iocpInt.h"
@@ -340,6 +340,41 @@ IocpEnginesObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const obj
 	Tcl_ListObjAppendElement(NULL, listPtr, dictPtr);
     }
     Tcl_SetObjResult(interp, listPtr);
+    return TCL_OK;
+}
+
+/*
+ * IocpNotifierObjCmd --
+ *	iocp::notifier ?ring|tcl?: whose notifier Tcl's event loop runs on. It can be given to the
+ *	driver, once and early.
+ */
+int
+IocpNotifierObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    static const char *const names[] = {"ring", "tcl", NULL};
+    int index = IocpNotifierHosts() ? 0 : 1;
+
+    (void)unused;
+    if (objc > 2) {
+	Tcl_WrongNumArgs(interp, 1, objv, "?ring|tcl?");
+	return TCL_ERROR;
+    }
+    if (objc == 2 && Tcl_GetIndexFromObj(interp, objv[1], names, "notifier", TCL_EXACT, &index)
+	    != TCL_OK) {
+	return TCL_ERROR;
+    }
+    if (objc == 2 && Tcl_IsSafe(interp)) {
+	return IocpError(interp, "permission denied: a safe interpreter cannot"
+		" change the notifier");
+    }
+    if (index == 0 && !IocpNotifierHosts()
+	    && IocpNotifierHost(interp, Tcl_GetString(objv[0])) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    if (index == 1 && IocpNotifierHosts()) {
+	return IocpError(interp, "cannot change the notifier back");
+    }
+    Tcl_SetObjResult(interp, Tcl_NewStringObj(names[index], -1));
     return TCL_OK;
 }
 

@@ -487,7 +487,7 @@ void IocpEventDropQueues(IocpThread *threadPtr);
 int IocpNotifierHosts(void);
 int IocpNotifierSelects(void);
 void IocpNotifierRest(void);
-Tcl_ObjCmdProc IocpNotifierObjCmd;
+int IocpNotifierHost(Tcl_Interp *interp, const char *command);
 
 /* iocpChan.c */
 extern const Tcl_ChannelType iocpChannelType;
@@ -670,6 +670,7 @@ extern const IocpStubs iocpStubs;
 Tcl_ObjCmdProc IocpSocketObjCmd;
 Tcl_ObjCmdProc IocpEngineObjCmd;
 Tcl_ObjCmdProc IocpEnginesObjCmd;
+Tcl_ObjCmdProc IocpNotifierObjCmd;
 Tcl_ObjCmdProc IocpModulePathObjCmd;
 
 /* iocpTest.c */

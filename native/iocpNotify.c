@@ -635,11 +635,13 @@ MayHost(Tcl_Interp *interp)
 }
 
 /*
- * Host --
- *	Give Tcl's event loop to the driver, for the rest of the process.
+ * IocpNotifierHost --
+ *	Give Tcl's event loop to the driver, for the rest of the process, as the command asks for.
+ * Results:
+ *	TCL_ERROR with a message in interp if that comes too late.
  */
-static void
-Host(Tcl_Interp *interp)
+int
+IocpNotifierHost(Tcl_Interp *interp, const char *command)
 {
     static Tcl_NotifierProcs procs = {
 	.setTimerProc = SetTimer,
@@ -652,6 +654,13 @@ Host(Tcl_Interp *interp)
 	.serviceModeHookProc = ServiceModeHook
     };
 
+    const char *reason = MayHost(interp);
+
+    if (reason != NULL) {
+	Tcl_SetObjResult(interp, Tcl_ObjPrintf("cannot change the notifier: %s; \"%s ring\""
+		" must come first, or not at all", reason, command));
+	return TCL_ERROR;
+    }
     IocpThreadKeyNew(&threadEnd, NotifierFree);
     IocpAtFork(ForkedChild);
     IocpThreadUnwatch();
@@ -659,46 +668,5 @@ Host(Tcl_Interp *interp)
     atomic_store(&hosting, 1);
     Current();
     WatchAgain(interp);
-}
-
-/*
- * IocpNotifierObjCmd --
- *	iocp::notifier ?ring|tcl?: whose notifier Tcl's event loop runs on. It can be given to the
- *	driver, once and early.
- */
-int
-IocpNotifierObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
-{
-    static const char *const names[] = {"ring", "tcl", NULL};
-    int index = IocpNotifierHosts() ? 0 : 1;
-    const char *reason = NULL;
-
-    (void)unused;
-    if (objc > 2) {
-	Tcl_WrongNumArgs(interp, 1, objv, "?ring|tcl?");
-	return TCL_ERROR;
-    }
-    if (objc == 2 && Tcl_GetIndexFromObj(interp, objv[1], names, "notifier", TCL_EXACT, &index)
-	    != TCL_OK) {
-	return TCL_ERROR;
-    }
-    if (objc == 2 && Tcl_IsSafe(interp)) {
-	Tcl_SetObjResult(interp, Tcl_NewStringObj("permission denied: a safe interpreter cannot"
-		" change the notifier", -1));
-	return TCL_ERROR;
-    }
-    if (index == 0 && !IocpNotifierHosts()) {
-	reason = MayHost(interp);
-	if (reason != NULL) {
-	    Tcl_SetObjResult(interp, Tcl_ObjPrintf("cannot change the notifier: %s; \"%s ring\""
-		    " must come first, or not at all", reason, Tcl_GetString(objv[0])));
-	    return TCL_ERROR;
-	}
-	Host(interp);
-    } else if (index == 1 && IocpNotifierHosts()) {
-	Tcl_SetObjResult(interp, Tcl_NewStringObj("cannot change the notifier back", -1));
-	return TCL_ERROR;
-    }
-    Tcl_SetObjResult(interp, Tcl_NewStringObj(names[index], -1));
     return TCL_OK;
 }

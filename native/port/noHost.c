@@ -27,29 +27,10 @@ IocpNotifierRest(void)
 {
 }
 
-/*
- * IocpNotifierObjCmd --
- *	iocp::notifier ?ring|tcl?: it is Tcl's, and stays that.
- */
 int
-IocpNotifierObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+IocpNotifierHost(Tcl_Interp *interp, const char *command)
 {
-    static const char *const names[] = {"ring", "tcl", NULL};
-    int index = 1;
-
-    (void)unused;
-    if (objc > 2) {
-	Tcl_WrongNumArgs(interp, 1, objv, "?ring|tcl?");
-	return TCL_ERROR;
-    }
-    if (objc == 2 && Tcl_GetIndexFromObj(interp, objv[1], names, "notifier", TCL_EXACT, &index)
-	    != TCL_OK) {
-	return TCL_ERROR;
-    }
-    if (index == 0) {
-	return IocpError(interp, "cannot change the notifier: on this system, Tcl's event loop"
-		" waits with its own");
-    }
-    Tcl_SetObjResult(interp, Tcl_NewStringObj(names[index], -1));
-    return TCL_OK;
+    (void)command;
+    return IocpError(interp, "cannot change the notifier: on this system, Tcl's event loop waits"
+	    " with its own");
 }

@@ -186,27 +186,21 @@ IocpSocketSetBlocking(IocpSocket fd, int blocking)
     }
 }
 
-/* AF_INET or AF_INET6. */
+/* What the kernel says a socket is; value where it does not. */
 static inline int
-IocpSocketFamily(IocpSocket fd)
+IocpSocketIs(IocpSocket fd, int option, int value)
 {
-    int domain = AF_INET;
-    socklen_t length = sizeof(domain);
+    socklen_t length = sizeof(value);
 
-    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
-    return domain;
+    getsockopt(fd, SOL_SOCKET, option, &value, &length);
+    return value;
 }
+
+/* AF_INET or AF_INET6. */
+#define IocpSocketFamily(fd) IocpSocketIs(fd, SO_DOMAIN, AF_INET)
 
 /* IPPROTO_TCP or IPPROTO_MPTCP. */
-static inline int
-IocpSocketProtocolNumber(IocpSocket fd)
-{
-    int protocol = IPPROTO_TCP;
-    socklen_t length = sizeof(protocol);
-
-    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length);
-    return protocol;
-}
+#define IocpSocketProtocolNumber(fd) IocpSocketIs(fd, SO_PROTOCOL, IPPROTO_TCP)
 
 /* Send what there is room for: a count or -errno. */
 static inline int

@@ -121,16 +121,6 @@ IocpSleep(int64_t ns)
     Sleep(IocpMilliseconds(ns));
 }
 
-/* Whether the time was up. */
-static inline int
-IocpConditionWaitUntil(IocpCondition *conditionPtr, IocpMutex *mutexPtr, uint64_t end)
-{
-    uint64_t now = IocpNow();
-
-    return !SleepConditionVariableSRW(conditionPtr, mutexPtr,
-	    IocpMilliseconds(end > now ? (int64_t)(end - now) : 0), 0);
-}
-
 /* The only protocol that there is. */
 static inline int
 IocpSocketProtocolNumber(IocpSocket fd)
