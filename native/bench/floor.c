@@ -14,12 +14,12 @@
  *	it.
  */
 
+#include "fail.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <liburing.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,18 +49,6 @@ static const char *reply;
 static size_t replySize;
 static int closes;
 static unsigned char *matched;	/* For each descriptor: how much of requestEnd came last. */
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-Fail(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    exit(1);
-}
 
 static void
 Check(int result, const char *what)

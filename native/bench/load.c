@@ -15,12 +15,12 @@
  *	and ends it.
  */
 
+#include "fail.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,18 +53,6 @@ static int port;
 static int connectionCount;
 static int64_t durationNs;
 static Connection *connections;
-
-static void __attribute__((noreturn, format(printf, 1, 2)))
-Fail(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-    exit(1);
-}
 
 static int64_t
 NowNs(void)
