@@ -1,10 +1,15 @@
-"""The .test files of tcl_tests, and what is to be seen in the output of a run of one."""
+"""The .test files of tcl_tests, how they are run, and what is to be seen in the output."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import re
-from collections.abc import Callable
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -17,6 +22,33 @@ TOTALS = re.compile(
     re.MULTILINE,
 )
 SKIPS = re.compile(r"^\t(\d+)\t(.+)$", re.MULTILINE)
+
+
+def run_session(
+    command: Sequence[str], timeout: float, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, and return all that it says on either output.
+
+    With what it has started: that is in the session of its own that it gets. Late, all are ended.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        **options,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            output += f"\n{command} did not end within {timeout:.0f} s"
+        return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def judge(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
 from conftest import Tclsh
-from tclfiles import FILES, TCL_TESTS, judge
+from tclfiles import FILES, TCL_TESTS, judge, run_session
 
 import tclchan
 
@@ -31,24 +29,9 @@ def run_file(name: str, engine: str, tclsh: Tclsh) -> tuple[int, str]:
         "TCLCHAN_PYTHON": sys.executable,
     }
     environment.pop("TCLCHAN_TEST_CORE", None)
-    with subprocess.Popen(
-        [tclsh.path, str(TCL_TESTS / "all.tcl"), "-file", name],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            # The file's own process and the children of its tests are in the session we started.
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            output += f"\n{name} did not end within {TIMEOUT_S:.0f} s"
-        return process.returncode, output
+    command = [tclsh.path, str(TCL_TESTS / "all.tcl"), "-file", name]
+    done = run_session(command, TIMEOUT_S, env=environment)
+    return done.returncode, done.stdout
 
 
 def test_there_are_files() -> None:

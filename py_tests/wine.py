@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from conftest import ROOT, lacking
 from httpclient import SITE, Server
-from tclfiles import TCL_TESTS
+from tclfiles import TCL_TESTS, run_session
 
 RUN = str(ROOT / "tools/windows/run")
 BUILD = ROOT / "build/windows"
@@ -34,29 +32,9 @@ def windows_path(path: Path) -> str:
 def wine(
     *command: str | Path, timeout: float = START_S, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, as tools/windows/run does, and return all that it says on either output.
-
-    With what it has started: Wine's processes stay in the session of the first one.
-    """
-    with subprocess.Popen(
-        [RUN, *map(str, command)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            output += f"\n{command} did not end within {timeout:.0f} s"
-        return subprocess.CompletedProcess(command, process.returncode, output)
+    """Run a program, as tools/windows/run does, and return all that it says on either output."""
+    environ = {**os.environ, **environment}
+    return run_session([RUN, *map(str, command)], timeout, cwd=cwd, env=environ)
 
 
 @cache
