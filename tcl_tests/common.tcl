@@ -232,6 +232,27 @@ proc turns {{count 20}} {
     }
 }
 
+# Threads --------------------------------------------------------------------------------------
+
+# inThread SCRIPT --
+#	A thread that has loaded the driver and run the script; it may call `tell WORDS` to append
+#	to the global variable `told` here.
+proc inThread {script} {
+    set thread [thread::create -joinable {thread::wait}]
+    thread::send $thread [list set env(TCLCHAN_LIBDIR) $::env(TCLCHAN_LIBDIR)]
+    thread::send $thread $::tt::loader
+    thread::send $thread [list proc tell args [string map [list @MAIN@ [thread::id]] {
+        thread::send -async @MAIN@ [list lappend ::told {*}$args]
+    }]]
+    thread::send $thread $script
+    return $thread
+}
+
+proc endThread {thread} {
+    thread::release $thread
+    thread::join $thread
+}
+
 # Sockets --------------------------------------------------------------------------------------
 
 # The last address is kept: leak tests accept thousands.
