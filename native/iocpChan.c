@@ -564,6 +564,7 @@ Leave(IocpChan *chanPtr)
     if (chanPtr->listenerPtr != NULL) {
 	IocpListenLeave(chanPtr);
     }
+    IocpStreamEnd(chanPtr);
     IocpDeferTake(chanPtr);
     CancelOthers(chanPtr);
     if (typePtr->leaveProc == NULL) {
@@ -721,3 +722,14 @@ const Tcl_ChannelType iocpChannelType = {
     ThreadActionProc,
     NULL			/* truncate */
 };
+
+/*
+ * IocpChanOf --
+ *	The driver's channel that a channel of Tcl is, or NULL.
+ */
+IocpChan *
+IocpChanOf(Tcl_Channel channel)
+{
+    return Tcl_GetChannelType(channel) == &iocpChannelType ? Tcl_GetChannelInstanceData(channel)
+	    : NULL;
+}

@@ -83,17 +83,6 @@ ParseOptions(int objc, Tcl_Obj *const objv[], Request *requestPtr)
 }
 
 /*
- * Connection --
- *	The driver's connection that a channel is, or NULL.
- */
-static IocpChan *
-Connection(Tcl_Channel channel)
-{
-    return Tcl_GetChannelType(channel) == &iocpChannelType ? Tcl_GetChannelInstanceData(channel)
-	    : NULL;
-}
-
-/*
  * GetFile --
  *	The file that a channel is, if that is what it is.
  */
@@ -136,8 +125,8 @@ IsForKernel(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *reques
     if (out == NULL || in == out || !(inMode & TCL_READABLE) || !(outMode & TCL_WRITABLE)) {
 	return 0;
     }
-    requestPtr->fromPtr = fromPtr = Connection(in);
-    requestPtr->toPtr = toPtr = Connection(out);
+    requestPtr->fromPtr = fromPtr = IocpChanOf(in);
+    requestPtr->toPtr = toPtr = IocpChanOf(out);
     if ((fromPtr == NULL && toPtr == NULL)
 	    || (fromPtr == NULL && !GetFile(in, TCL_READABLE, &requestPtr->file))
 	    || (toPtr == NULL && !GetFile(out, TCL_WRITABLE, &requestPtr->file))) {

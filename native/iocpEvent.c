@@ -200,6 +200,30 @@ IocpEventDirtySoon(IocpChan *chanPtr)
 }
 
 /*
+ * IocpEventStream --
+ *	The channel has a stream (iocpStream.c): the next pass of the loop is to look at it.
+ */
+void
+IocpEventStream(IocpChan *chanPtr)
+{
+    QueuePush(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamLink));
+}
+
+static void
+CheckStreams(IocpThread *threadPtr)
+{
+    IocpQueue queue = threadPtr->streams;
+    IocpChan *chanPtr;
+
+    threadPtr->passCount++;
+    threadPtr->streams = (IocpQueue){NULL, NULL};
+    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, streamLink))) != NULL) {
+	IocpStreamCheck(chanPtr);
+	IocpChanUnref(chanPtr);
+    }
+}
+
+/*
  * IocpEventFlushDirty --
  *	Submit what the channels have gathered. A channel that finds the engine busy is dirty
  *	again, for the next time; hence the list is taken over before.
@@ -261,6 +285,7 @@ IocpEventForget(IocpChan *chanPtr)
     IocpChanRef(chanPtr);
     QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyLink));
     QueueRemove(&chanPtr->threadPtr->ready, chanPtr, offsetof(IocpChan, readyLink));
+    QueueRemove(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamLink));
     Tcl_DeleteEvents(IsEventOf, chanPtr);
     IocpChanUnref(chanPtr);
 }
@@ -339,7 +364,7 @@ BlockTime(IocpThread *threadPtr, int ready)
     static const Tcl_Time now = {0, 0};
     int64_t dueNs = IocpThreadDue(threadPtr);
 
-    if (ready || threadPtr->ready.firstPtr != NULL) {
+    if (ready || threadPtr->ready.firstPtr != NULL || threadPtr->streams.firstPtr != NULL) {
 	Tcl_SetMaxBlockTime(&now);
     } else if (dueNs >= 0) {
 	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
@@ -419,6 +444,7 @@ SetupProc(void *clientData, int flags)
 	return;
     }
     IocpThreadSettle(threadPtr);
+    CheckStreams(threadPtr);
     threadPtr->turnEnd = 0;
     threadPtr->orphaned = 0;	/* Somebody runs the loop. */
     IocpThreadTick(threadPtr);
@@ -500,6 +526,9 @@ IocpEventDropQueues(IocpThread *threadPtr)
 	IocpChanUnref(chanPtr);
     }
     while ((chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyLink))) != NULL) {
+	IocpChanUnref(chanPtr);
+    }
+    while ((chanPtr = QueuePop(&threadPtr->streams, offsetof(IocpChan, streamLink))) != NULL) {
 	IocpChanUnref(chanPtr);
     }
 }

@@ -113,6 +113,7 @@ struct IocpThread {
     IocpChan *chansPtr;		/* All of the thread's, those that Tcl has closed included. */
     IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
     IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
+    IocpQueue streams;		/* Channels that have a stream, for the next pass of the loop. */
     IocpTold *toldPtr;		/* Not NULL while a script runs that one of our events called. */
     int kept;			/* > 0: not to be released now. */
     uint64_t idleDue;		/* When a busy loop is to look whether idle callbacks run; */
@@ -124,6 +125,7 @@ struct IocpThread {
     int exiting;		/* The thread's exit handlers have run: nothing is deferred. */
     uint64_t exitStart;		/* Since then, for -linger. */
     uint64_t turnEnd;		/* Until then (IocpNow) events may go straight to Tcl's queue. */
+    uint64_t passCount;		/* Passes of the event loop. */
     uint64_t toldCount;		/* Scripts that our events have called. */
     uint64_t toldSince;		/* When the last of them was called. */
     int eventsWaiting;		/* Events of channels in Tcl's queue. */
@@ -267,7 +269,7 @@ struct IocpChan {
     Tcl_Channel channel;	/* NULL once Tcl has closed it. */
     IocpThread *threadPtr;
     IocpChan *nextPtr, *prevPtr;	/* IocpThread.chansPtr */
-    IocpLink dirtyLink, readyLink;
+    IocpLink dirtyLink, readyLink, streamLink;
     IocpState state;
     unsigned flags;
     int refCount;
@@ -312,6 +314,9 @@ struct IocpChan {
     IocpChan *deferNextPtr;
     size_t pushed;		/* Bytes of the queue that the kernel has nevertheless. */
     int pushError;		/* errno with which that ended, or 0. */
+    /* A stream (iocpStream.c): */
+    int streamed;		/* Full buffers that were sent in one pass after the other. */
+    uint64_t streamPass;	/* IocpThread.passCount when the last one was. */
     /* Copying (iocpCopy.c, iocpMove.c): */
     IocpCopy *copyPtr;		/* The one that writes to the channel, or NULL. */
     IocpCopy *filePtr;		/* That or an earlier one, whose op is in flight: no send is. */
@@ -480,6 +485,7 @@ void IocpEventTell(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
 void IocpEventDirtySoon(IocpChan *chanPtr);
+void IocpEventStream(IocpChan *chanPtr);
 void IocpEventFlushDirty(IocpThread *threadPtr);
 void IocpEventDropQueues(IocpThread *threadPtr);
 
@@ -491,6 +497,7 @@ int IocpNotifierHost(Tcl_Interp *interp, const char *command);
 
 /* iocpChan.c */
 extern const Tcl_ChannelType iocpChannelType;
+IocpChan *IocpChanOf(Tcl_Channel channel);
 IocpChan *IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state);
 int IocpChanCreate(Tcl_Interp *interp, IocpChan *chanPtr, int mode);
 void IocpChanAttach(IocpChan *chanPtr);
@@ -654,6 +661,12 @@ int IocpSystemError(Tcl_Interp *interp, const char *what);
 void IocpAppendInt(Tcl_DString *dsPtr, Tcl_WideInt value);
 int IocpSocketCount(const IocpChan *chanPtr);
 IocpSocket IocpSocketAt(const IocpChan *chanPtr, int index);
+
+/* iocpStream.c */
+void IocpStreamSend(IocpChan *chanPtr, int toWrite);
+int IocpStreamLasts(const IocpChan *chanPtr);
+void IocpStreamEnd(IocpChan *chanPtr);
+void IocpStreamCheck(IocpChan *chanPtr);
 
 /* iocpSockopt.c */
 int IocpSockoptGet(Tcl_Interp *interp, IocpChan *chanPtr, const char *name, Tcl_DString *dsPtr);

@@ -340,6 +340,7 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
 	*errorCodePtr = EAGAIN;
 	return -1;
     }
+    IocpStreamSend(chanPtr, toWrite);
     sent = SendNow(chanPtr, buf, toWrite);
     if (sent == toWrite) {
 	return toWrite;

@@ -96,6 +96,9 @@ Get(Tcl_Interp *interp, IocpChan *chanPtr, IocpSockopt which, const char *name, 
     }
     result = IocpSocketGet(fd, which, valuePtr);
     error = errno;
+    if (which == IOCP_SO_NODELAY && IocpStreamLasts(chanPtr)) {
+	*valuePtr = 1;
+    }
     Return(chanPtr, fd);
     errno = error;
     return result < 0 ? Failed(interp, "get", name) : TCL_OK;
@@ -113,6 +116,9 @@ Set(Tcl_Interp *interp, IocpChan *chanPtr, IocpSockopt which, const char *name, 
 
     if (fd == IOCP_NO_SOCKET) {
 	return Failed(interp, "set", name);
+    }
+    if (which == IOCP_SO_NODELAY) {
+	IocpStreamEnd(chanPtr);
     }
     result = IocpSocketSet(fd, which, value);
     for (int i = 1; i < IocpSocketCount(chanPtr) && result == 0; i++) {

@@ -141,13 +141,46 @@ Proxy(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 }
 
 /*
+ * iocp::test nodelay channel: TCP_NODELAY as the kernel has it, which -nagle does not say in a
+ * stream.
+ */
+static int
+Nodelay(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
+{
+    Tcl_Channel channel;
+    IocpChan *chanPtr;
+    int64_t value = 0;
+
+    if (objc != 3) {
+	Tcl_WrongNumArgs(interp, 2, objv, "channel");
+	return TCL_ERROR;
+    }
+    channel = Tcl_GetChannel(interp, Tcl_GetString(objv[2]), NULL);
+    if (channel == NULL) {
+	return TCL_ERROR;
+    }
+    chanPtr = IocpChanOf(channel);
+    if (chanPtr == NULL || IocpSocketGet(chanPtr->handle.fd, IOCP_SO_NODELAY, &value) != 0) {
+	Tcl_SetObjResult(interp, Tcl_NewStringObj("not a connection of socket2", -1));
+	return TCL_ERROR;
+    }
+    Tcl_SetObjResult(interp, Tcl_NewBooleanObj(value != 0));
+    return TCL_OK;
+}
+
+/*
  * IocpTestObjCmd --
  *	iocp::test subcommand ?arg ...?
  */
 int
 IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[])
 {
-    static const char *const names[] = {"alloc", "fault", "proxy", NULL};
+    static const struct {
+	const char *name;
+	int (*proc)(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[]);
+    } subcommands[] = {
+	{"alloc", Alloc}, {"fault", Fault}, {"nodelay", Nodelay}, {"proxy", Proxy}, {NULL, NULL}
+    };
     int index;
 
     (void)unused;
@@ -155,9 +188,9 @@ IocpTestObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv[]
 	Tcl_WrongNumArgs(interp, 1, objv, "subcommand ?arg ...?");
 	return TCL_ERROR;
     }
-    if (Tcl_GetIndexFromObj(interp, objv[1], names, "subcommand", TCL_EXACT, &index) != TCL_OK) {
+    if (Tcl_GetIndexFromObjStruct(interp, objv[1], subcommands, sizeof(subcommands[0]),
+	    "subcommand", TCL_EXACT, &index) != TCL_OK) {
 	return TCL_ERROR;
     }
-    return index == 0 ? Alloc(interp, objc, objv) : index == 1 ? Fault(interp, objc, objv)
-	    : Proxy(interp, objc, objv);
+    return subcommands[index].proc(interp, objc, objv);
 }

@@ -128,6 +128,7 @@ proc tt::constraints {} {
     constrain host [expr {!$windows}] "on Windows, the event loop is Tcl's"
     constrain unix [expr {!$windows}] "Windows has not the programs of Unix, nor its descriptors"
     constrain reuseport [expr {!$windows}] "Windows has no SO_REUSEPORT"
+    constrain streams [expr {!$windows}] "Windows need not send what waits when -nagle is set to 0"
     constrain unsent [expr {!$windows}] "Windows does not tell what it has still to send"
     set wine [expr {$windows && [file exists $::env(SystemRoot)/system32/wineboot.exe]}]
     constrain resets [expr {!$wine}] "Wine forgets a reset that comes when nothing is received"

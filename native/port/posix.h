@@ -154,6 +154,7 @@ IocpSocketUnsent(IocpSocket fd)
 #define IocpSocketShutdown shutdown
 
 #define IOCP_ACCEPT_INHERITS 1	/* A connection has its listener's settings. */
+#define IOCP_NODELAY_SENDS 1	/* To set TCP_NODELAY sends what Nagle's algorithm holds back. */
 
 /* A stream socket, close-on-exec; protocol 0: the family's first. IOCP_NO_SOCKET and errno. */
 static inline IocpSocket

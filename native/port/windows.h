@@ -70,6 +70,7 @@ typedef CONDITION_VARIABLE IocpCondition;
 
 /* What the kernel gives a connection of its listener's settings is not to be relied on. */
 #define IOCP_ACCEPT_INHERITS 0
+#define IOCP_NODELAY_SENDS 0
 
 /* There is no fork. */
 #define IocpAtFork(childProc) ((void)(childProc))
