@@ -571,8 +571,8 @@ EpollWait(IocpEngine *enginePtr, int64_t timeoutNs)
 {
     EpollEngine *epollPtr = (EpollEngine *)enginePtr;
 
-    if (epollPtr->firstPtr != NULL) {
-	return 0;
+    if (timeoutNs == 0 || epollPtr->firstPtr != NULL) {
+	return 0;		/* EpollReap looks. */
     }
     IOCP_ADD(epollPtr->base.counts.waits, 1);
     return EpollCollect(epollPtr, timeoutNs);
