@@ -26,6 +26,15 @@ EXAMPLES = SITE.parent
 Start = Callable[..., tuple[Child, int]]
 
 
+def port_of(child: Child, engine: str) -> int:
+    """The port that an example says it has, with the engine that it says it uses."""
+    line = child.line()
+    found = re.search(r"(?:port |127\.0\.0\.1:)(\d+)", line)
+    assert found, line
+    assert engine in line
+    return int(found[1])
+
+
 @pytest.fixture
 def start(engine: str, tmp_path: Path) -> Iterator[Start]:
     """Start an example on a free port: gives the process and the port, and ends it well."""
@@ -34,11 +43,7 @@ def start(engine: str, tmp_path: Path) -> Iterator[Start]:
     def starter(*command: str) -> tuple[Child, int]:
         child = Child([sys.executable, "-P", *command], engine, tmp_path, DISPLAY="")
         children.append(child)
-        line = child.line()
-        found = re.search(r"(?:port |127\.0\.0\.1:)(\d+)", line)
-        assert found, line
-        assert engine in line
-        return child, int(found[1])
+        return child, port_of(child, engine)
 
     yield starter
     for child in children:
@@ -93,6 +98,12 @@ def echo(port: int) -> None:
         assert b"".join(iter(lambda: other.recv(100), b"")) == b"half a li"
 
 
+def fetched(port: int, path: str) -> bytes:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, DEADLINE)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+
+
 def test_01_echo_tcl(start: Start) -> None:
     _, port = start(*run_tcl("01_echo.tcl", "0"))
     echo(port)
@@ -123,7 +134,6 @@ def test_02_echo_py(start: Start) -> None:
     child, port = start(str(EXAMPLES / "02_echo.py"), "0")
     echo(port)
     assert child.line().endswith("bytes") or "reset" in child.rest()
-    assert child.end(signal.SIGINT) == 0
 
 
 def test_03_http_client_tcl(engine: str, tmp_path: Path) -> None:
@@ -201,19 +211,18 @@ def test_04_chat_tcl(start: Start) -> None:
 
 
 def test_05_host_a_site_py(start: Start, tmp_path: Path) -> None:
+    _, port = start(str(EXAMPLES / "05_host_a_site.py"), str(SITE), "0")
+    assert fetched(port, "/icon.png") == (SITE / "icon.png").read_bytes()
+    (tmp_path / "version.tml").write_text("Python [python_version]")
+    _, port = start(str(EXAMPLES / "05_host_a_site.py"), str(tmp_path), "0")
+    assert re.match(rb"Python 3\.\d+\.", fetched(port, "/version"))
+
+
+def test_05_host_a_site_py_says_what_it_has_done(start: Start) -> None:
     child, port = start(str(EXAMPLES / "05_host_a_site.py"), str(SITE), "0")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, DEADLINE)) as connection:
-        connection.request("GET", "/icon.png")
-        assert connection.getresponse().read() == (SITE / "icon.png").read_bytes()
+    fetched(port, "/icon.png")
     assert child.end(signal.SIGINT) == 0
     assert re.fullmatch(r"1 connections, \d+ bytes sent\n", child.rest())
-
-    (tmp_path / "version.tml").write_text("Python [python_version]")
-    child, port = start(str(EXAMPLES / "05_host_a_site.py"), str(tmp_path), "0")
-    with closing(http.client.HTTPConnection("127.0.0.1", port, DEADLINE)) as connection:
-        connection.request("GET", "/version")
-        text = connection.getresponse().read().decode()
-    assert text.startswith(f"Python {sys.version_info.major}.{sys.version_info.minor}.")
 
 
 def test_06_attach_py(start: Start) -> None:
@@ -226,6 +235,22 @@ def test_06_attach_py(start: Start) -> None:
         reset(first)
         assert child.line().count("127.0.0.1:") == 1
     assert child.line() == "nobody"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["02_echo.py"], b"hello\n"),
+        (["05_host_a_site.py", str(SITE)], b"GET / HTTP/1.0\r\n\r\n"),
+        (["06_attach.py"], b""),
+    ],
+    ids=["02", "05", "06"],
+)
+def test_ctrl_c_ends_it(start: Start, command: list[str], said: bytes) -> None:
+    child, port = start(str(EXAMPLES / command[0]), *command[1:], "0")
+    with connect(port) as sock:
+        sock.sendall(said)
+        assert sock.recv(1) != b""
     assert child.end(signal.SIGINT, seconds=5) == 0
 
 

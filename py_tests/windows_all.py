@@ -2,13 +2,16 @@
 
 `make windows-test` runs them, and nothing else does: every file of Tcl tests in a native tclsh,
 with a driver built for testing and on its simulated engine, too, and in Windows' Python; the tests
-in Python there; the core's tests of sockets; and what servers and clients have to stand.
+in Python there; the examples; the core's tests of sockets; and what servers and clients have to
+stand.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,11 +20,12 @@ from pathlib import Path
 
 import coresuites
 import pytest
+import test_examples
 import test_hostile
 import test_httpd_downloads
 import wine
 from conftest import ROOT
-from httpclient import DEADLINE, Server
+from httpclient import DEADLINE, SITE, Child, Server
 from tclfiles import FILES, judge
 from test_windows import SOME, passes, programs, serving
 from wine import windows_path
@@ -111,6 +115,50 @@ def test_core_suite(tmp_path: Path) -> None:
     assert list(core.ends.values()).count(coresuites.PASSED) > 140
     run = coresuites.Run("8.6", "tclsh", "socket.test", "iocp")
     assert coresuites.complaints(core, ours, coresuites.differences(run, core.ends)) == {}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[test_examples.Start]:
+    """Start an example, as the fixture of that name on this system does."""
+    children: list[Child] = []
+
+    def starter(*command: str) -> tuple[Child, int]:
+        child = wine.WindowsChild([*wine.PYTHON_COMMAND, *command], "iocp", tmp_path)
+        children.append(child)
+        return child, test_examples.port_of(child, "iocp")
+
+    yield starter
+    for child in children:
+        child.end(signal.SIGKILL)
+    assert [child.stderr() for child in children] == [""] * len(children)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_examples.test_01_echo_tcl,
+        test_examples.test_02_echo_py,
+        test_examples.test_04_chat_tcl,
+        test_examples.test_05_host_a_site_py,
+        test_examples.test_06_attach_py,
+    ],
+    ids=lambda test: test.__name__.removeprefix("test_"),
+)
+def test_examples_run(
+    test: Callable[..., None], start: test_examples.Start, tmp_path: Path
+) -> None:
+    passes(test, start=start, tmp_path=tmp_path)
+
+
+def test_example_of_a_client(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        urls = [server.url + name for name in ("", "style.css", "icon.png")]
+        client = ("-m", "tclchan", "run", windows_path(ROOT / "examples/03_http_client.tcl"))
+        done = wine.wine("python", "-P", *client, *urls)
+    assert done.returncode == 0, done.stdout
+    for url, name in zip(urls, ("index.html", "style.css", "icon.png"), strict=True):
+        size = (SITE / name).stat().st_size
+        assert re.search(rf"^200 +{size} bytes  {re.escape(url)}\s*$", done.stdout, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

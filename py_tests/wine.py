@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from conftest import ROOT, lacking
-from httpclient import SITE, Server
+from httpclient import SITE, Child, Server
 from tclfiles import TCL_TESTS, run_session
 
 RUN = str(ROOT / "tools/windows/run")
@@ -18,6 +18,7 @@ BUILD = ROOT / "build/windows"
 # What a program takes to start on a machine that has other things to do: much, with Wine.
 START_S = 120.0
 PYTHON = BUILD / "python/python.exe"
+PYTHON_COMMAND = (RUN, "python", "-P")
 TCLSH = {
     "tclsh": BUILD / "tcl/bin/tclsh86.exe",
     "tclsh9.0": BUILD / "tcl9/bin/tclsh90.exe",
@@ -62,17 +63,21 @@ def installed() -> Path:
     return BUILD / "python/Lib/site-packages/tclchan"
 
 
-class WindowsServer(Server):
-    """``tclchan httpd`` under Wine, with the tcllib of this system; nobody asks it to end."""
+class WindowsChild(Child):
+    """A program of Windows; nobody asks it to end."""
 
-    python = (RUN, "python", "-P")
+    def line(self, seconds: float = START_S) -> str:
+        return super().line(seconds).rstrip("\r")
+
+
+class WindowsServer(WindowsChild, Server):
+    """``tclchan httpd`` under Wine, with the tcllib of this system."""
+
+    python = PYTHON_COMMAND
 
     def __init__(self, cwd: Path, *options: str, root: Path = SITE) -> None:
         os.environ["TCLLIBPATH"] = tcllib()
         super().__init__("iocp", "tcllib", cwd, *options, root=root)
-
-    def line(self, seconds: float = START_S) -> str:
-        return super().line(seconds).rstrip("\r")
 
     def holdings(self) -> tuple[int, int, int]:
         """What Tcl knows of them: a process of Wine has other descriptors than the program."""
