@@ -364,6 +364,33 @@ def test_signals_that_come_again(engine: str, tmp_path: Path, number: int) -> No
         assert server.process.returncode == 0, server.stderr()
 
 
+def test_signals_are_for_the_main_thread(engine: str, tmp_path: Path) -> None:
+    """In another one, Python's handler might go on when the interpreter is gone."""
+    options = ("--metrics", "0", "--grace", "60")
+    with serve(engine, "xotcl", tmp_path, *options) as server, server.connect() as sock:
+        server.wait_for_connections(1)
+        sock.sendall(b"GET")
+        threads = Path(f"/proc/{server.pid}/task")
+        before = len(list(threads.iterdir()))
+        server.process.send_signal(signal.SIGTERM)
+        # It waits for the rest of the request, and a thread of it for the end of its patience.
+        wait_for(lambda: len(list(threads.iterdir())) > before)
+        # While it starts one, the main thread takes none either.
+        wait_for(lambda: {thread.name for thread in threads.iterdir() if takes_signals(thread)})
+        assert [thread.name for thread in threads.iterdir() if takes_signals(thread)] == [
+            str(server.pid)
+        ]
+        server.process.send_signal(signal.SIGTERM)
+
+
+def takes_signals(thread: Path) -> bool:
+    """Whether a signal of the kinds that the servers know may come in that thread."""
+    text = (thread / "status").read_text()
+    blocked = int(re.findall(r"^SigBlk:\s(\w+)$", text, re.MULTILINE)[0], 16)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    return any(not blocked >> (number - 1) & 1 for number in numbers)
+
+
 def test_port_in_use(engine: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -70,7 +70,8 @@ def monitoring(address: str, port: int, snapshots: Snapshots) -> Iterator[str]:
     thread = threading.Thread(
         target=server.serve_forever, args=(_STOP_SECONDS,), name="tclchan-metrics", daemon=True
     )
-    thread.start()
+    with system.signals_blocked():
+        thread.start()
     try:
         host = f"[{address}]" if ":" in address else address
         yield f"http://{host}:{server.server_address[1]}/metrics"

@@ -20,6 +20,8 @@ DRIVER = "libiocpsock.so"
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Those that ask a program to end."""
 
+_FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+
 DEFAULT_SERVER = "xotcl"
 """The web server if none is named."""
 
@@ -110,3 +112,17 @@ def on_reopening(function: Callable[[], object]) -> None:
     signal.signal(signal.SIGUSR1, lambda number, frame: function())
     # What the signal interrupts goes on.
     signal.siginterrupt(signal.SIGUSR1, False)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Have no signal go to the threads that are started in this block, but to the main thread.
+
+    A handler that has begun in another thread may go on when the main thread has come to Python's
+    end, which CPython 3.11 does not survive. Faults stay with the thread that makes them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -46,7 +46,8 @@ class Waker:
         self._closed = threading.Event()
         self._bell = system.Doorbell(tk, self._reader, on_wake)
         self._watcher = threading.Thread(target=self._watch, name="tclchan-waker", daemon=True)
-        self._watcher.start()
+        with system.signals_blocked():
+            self._watcher.start()
         _wakers.add(self)
 
     @contextmanager

@@ -122,3 +122,9 @@ def standard_input() -> Iterator[str]:
 
 def on_reopening(function: Callable[[], object]) -> None:
     """No signal says that the logs have been renamed."""
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Do nothing: Windows runs the handlers of signals in a thread of their own."""
+    yield

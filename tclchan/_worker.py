@@ -148,7 +148,8 @@ class Worker:
             # A thread, since a page may compute and not come back to the event loop.
             self._timer = threading.Timer(grace, self._interp.stop)
             self._timer.daemon = True
-            self._timer.start()
+            with system.signals_blocked():
+                self._timer.start()
         try:
             self._interp.call("::tclchan::httpd::drain", round(1000 * lull))
         finally:
@@ -212,4 +213,6 @@ def _keep_stdout_from_being_truncated() -> None:
         while chunk := os.read(reader, 65536):
             os.write(target, chunk)
 
-    threading.Thread(target=pump, name="tclchan-stdout", daemon=True).start()
+    thread = threading.Thread(target=pump, name="tclchan-stdout", daemon=True)
+    with system.signals_blocked():
+        thread.start()
