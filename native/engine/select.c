@@ -67,8 +67,10 @@ IocpEngineOpen(char *reason, size_t size)
     }
     used = snprintf(reason, size, "unknown engine \"%.60s\": must be auto", wanted);
     for (int i = 0; iocpEngineTypes[i] != NULL && used > 0 && (size_t)used < size; i++) {
-	used += snprintf(reason + used, size - (size_t)used, "%s%s",
-		iocpEngineTypes[i + 1] == NULL ? ", or " : ", ", iocpEngineTypes[i]->typeName);
+	int last = iocpEngineTypes[i + 1] == NULL;
+
+	used += snprintf(reason + used, size - (size_t)used, "%s%s%s", last && i == 0 ? "" : ",",
+		last ? " or " : " ", iocpEngineTypes[i]->typeName);
     }
     return NULL;
 }
