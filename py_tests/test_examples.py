@@ -225,11 +225,15 @@ def test_05_host_a_site_py_says_what_it_has_done(start: Start) -> None:
     assert re.fullmatch(r"1 connections, \d+ bytes sent\n", child.rest())
 
 
+def greet(sock: socket.socket) -> None:
+    assert read_line(sock, bytearray()).startswith("Hello, 127.0.0.1.")
+
+
 def test_06_attach_py(start: Start) -> None:
     child, port = start(str(EXAMPLES / "06_attach.py"), "0")
     with connect(port) as first, connect(port) as second:
         for sock in (first, second):
-            assert read_line(sock, bytearray()).startswith("Hello, 127.0.0.1.")
+            greet(sock)
         assert child.line().count("127.0.0.1:") == 1
         assert child.line().count("127.0.0.1:") == 2
         reset(first)
