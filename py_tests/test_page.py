@@ -149,6 +149,22 @@ def test_several_workers(tmp_path: Path) -> None:
     assert re.search(r"<th scope=\"row\">2</th><td>\d+</td><td>[\d:]+ min</td><td>1</td>", text)
 
 
+def test_a_value_just_above_the_scale_is_at_its_top(tmp_path: Path) -> None:
+    """The scale of 1,000 connections goes on to 1,001."""
+    zero = dict.fromkeys([field.name for field in dataclasses.fields(tclchan.Stats)], 0)
+    seconds = itertools.count(1)
+
+    def snapshots() -> dict[int, dict[str, object]]:
+        now = next(seconds)
+        worker = {"pid": 1, "uptime": float(now), "server": "xotcl", "engine": "epoll"}
+        return {1: worker | {"connections": 1000 + now % 2, "counters": zero, "restarts": 0}}
+
+    with monitoring("127.0.0.1", 0, snapshots) as url:
+        page = url.removesuffix("metrics") + "tclchan/"
+        text = browse(page, tmp_path, "--virtual-time-budget=5000", "--dump-dom")
+    assert set(curves(text)["Connections open: Worker 1"]) == {"0.00"}
+
+
 def test_it_needs_nothing_from_elsewhere() -> None:
     page = Path(__file__).parent.parent / "tclchan" / "page.html"
     text = page.read_text().replace("http://www.w3.org/2000/svg", "")
