@@ -89,18 +89,13 @@ def passes(test: Callable[..., None], **fixtures: object) -> None:
         test_httpd.test_if_modified_since,
         test_httpd.test_request_byte_by_byte,
         test_httpd.test_half_closed_request,
+        test_httpd.test_clients_that_reset,
         test_httpd.test_curl,
     ],
     ids=lambda test: test.__name__.removeprefix("test_"),
 )
 def test_site(test: Callable[..., None], server: Server, tmp_path: Path) -> None:
     passes(test, server=server, engine="iocp", tmp_path=tmp_path)
-
-
-def test_clients_that_reset(tmp_path: Path) -> None:
-    """Wine forgets a reset that comes before anything is received: the time-out ends those."""
-    with serving(tmp_path, "--idle-timeout", "5") as server:
-        passes(test_httpd.test_clients_that_reset, server=server)
 
 
 def test_browser(server: Server, tmp_path: Path) -> None:
