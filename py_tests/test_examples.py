@@ -210,12 +210,17 @@ def test_04_chat_tcl(start: Start) -> None:
         assert ada_reads() == ""
 
 
-def test_05_host_a_site_py(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def python_version() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_05_host_a_site_py(start: Start, tmp_path: Path, python_version: str) -> None:
     _, port = start(str(EXAMPLES / "05_host_a_site.py"), str(SITE), "0")
     assert fetched(port, "/icon.png") == (SITE / "icon.png").read_bytes()
     (tmp_path / "version.tml").write_text("Python [python_version]")
     _, port = start(str(EXAMPLES / "05_host_a_site.py"), str(tmp_path), "0")
-    assert re.match(rb"Python 3\.\d+\.", fetched(port, "/version"))
+    assert fetched(port, "/version").decode().startswith(f"Python {python_version}.")
 
 
 def test_05_host_a_site_py_says_what_it_has_done(start: Start) -> None:

@@ -147,7 +147,9 @@ def start(tmp_path: Path) -> Iterator[test_examples.Start]:
 def test_examples_run(
     test: Callable[..., None], start: test_examples.Start, tmp_path: Path
 ) -> None:
-    passes(test, start=start, tmp_path=tmp_path)
+    said = wine.wine("python", "--version").stdout.split()[-1]
+    version = ".".join(said.split(".")[:2])
+    passes(test, start=start, tmp_path=tmp_path, python_version=version)
 
 
 def test_example_with_a_window(start: test_examples.Start) -> None:

@@ -132,6 +132,8 @@ proc tt::constraints {} {
     constrain unsent [expr {!$windows}] "Windows does not tell what it has still to send"
     set wine [expr {$windows && [file exists $::env(SystemRoot)/system32/wineboot.exe]}]
     constrain resets [expr {!$wine}] "Wine forgets a reset that comes when nothing is received"
+    constrain resetsAnytime [expr {!$wine || $engine ne "sim"}] \
+        "Wine forgets a reset while the engine sim receives nothing"
     constrain rebind [expr {!$wine}] "with Wine, a port stays taken when its connections are closed"
     constrain zlib [llength [info commands ::zlib]] "this Tcl was built without zlib"
     set reason ""
