@@ -25,6 +25,7 @@ waiting for any length of time, and the test's own event loop does not run meanw
     shut ID             -> ok               FIN, while reading goes on
     close ID            -> ok
     rst ID              -> ok               closes with a reset
+    forget              -> ok               resets all connections
     storm PORT N        -> ok               N connections, each reset as soon as it stands
     many PORT N         -> ID ID ...        N connections
     reserve             -> port             a port that refuses connections for as long as we live
@@ -42,6 +43,7 @@ waiting for any length of time, and the test's own event loop does not run meanw
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -343,6 +345,15 @@ class Peer:
         """Close with a reset."""
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
+
+    def do_forget(self) -> str:
+        while self.conns:
+            sock = self.conns.popitem()[1]
+            with contextlib.suppress(OSError):
+                # A thread of ours that waits for the socket would keep it from being closed.
+                sock.shutdown(socket.SHUT_RDWR)
+            self.reset(sock)
+        return "ok"
 
     def do_storm(self, port: str, count: str) -> str:
         for _ in range(int(count)):
