@@ -188,11 +188,31 @@ def test_pipelined_requests(default: Server) -> None:
 def test_request_byte_by_byte(server: Server) -> None:
     with server.connect() as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in b"GET /style.css HTTP/1.0\r\nHost: a\r\n\r\n":
+        for byte in b"GET /style.css HTTP/1.0\r\nHost: a\r\n":
             sock.sendall(bytes([byte]))
+        # tcllib and tclhttpd take a return without its line feed for the empty line, and close.
+        sock.sendall(b"\r\n")
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
     assert answer.endswith((SITE / "style.css").read_bytes())
     assert answer.count(b"\nDate: ") == 1
+
+
+def test_no_answer_before_the_line_feed(default: Server) -> None:
+    with default.connect() as sock:
+        sock.sendall(b"GET /style.css HTTP/1.0\r\nHost: a\r\n\r")
+        default.request("/")  # The server has seen the above when it has answered this.
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+        sock.settimeout(DEADLINE)
+        sock.sendall(b"\n")
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answer.endswith((SITE / "style.css").read_bytes())
+
+
+def test_line_feeds_alone_end_lines(server: Server) -> None:
+    answer = server.raw(b"GET /style.css HTTP/1.0\nHost: a\n\n")
+    assert answer.endswith((SITE / "style.css").read_bytes())
 
 
 def test_half_closed_request(server: Server) -> None:

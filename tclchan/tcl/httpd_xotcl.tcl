@@ -200,6 +200,18 @@ namespace eval ::tclchan::httpd::xotcl {
     # The server's trace of HEAD requests goes to stdout.
     Worker instproc showMsg args {}
 
+    # A line ends in a line feed. With "auto", the return before it is enough: the server answers
+    # and may close while the line feed is on its way, and the kernel resets such a connection.
+    Link instproc translation translation {
+        next [::tclchan::httpd::xotcl::lineFeeds $translation]
+    }
+
+    Link instproc fconfigure args {
+        next {*}[lmap word $args { ::tclchan::httpd::xotcl::lineFeeds $word }]
+    }
+
+    proc lineFeeds translation { regsub {^auto\M} $translation lf }
+
     # Whether a line has come as a whole; the next gets gives it. One without an end is an error:
     # Tcl looks through all that there is of it whenever more comes.
     Link instproc hasLine {} {
@@ -222,7 +234,7 @@ namespace eval ::tclchan::httpd::xotcl {
             set result ""
             return [expr {[my exists error] ? 0 : -1}]
         }
-        set result $line
+        set result [string trimright $line \r]
         unset line
         return [string length $result]
     }
