@@ -31,6 +31,7 @@ pytestmark = pytest.mark.timeout(TIMEOUT_S + 60)
 @pytest.fixture(autouse=True, scope="module")
 def programs() -> Iterator[None]:
     """Windows with the package, and nothing that runs when the tests are done."""
+    wine.begin()
     wine.installed()
     yield
     wine.end()
