@@ -284,14 +284,14 @@ void
 IocpChanForget(IocpChan *chanPtr)
 {
     chanPtr->inFlight = 0;
-    chanPtr->timedIndex = 0;
+    IocpTimeoutForget(chanPtr);
     IocpMoveForget(chanPtr);
     chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
     chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
     chanPtr->sendCount = 0;
     chanPtr->deferred = 0;
     if (chanPtr->connectPtr != NULL) {
-	chanPtr->connectPtr->op.inFlight = 0;
+	chanPtr->connectPtr->connectOp.op.inFlight = 0;
     }
     if (chanPtr->listenerPtr != NULL) {
 	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
@@ -312,7 +312,7 @@ CancelOthers(IocpChan *chanPtr)
 {
     IocpOpCancel(chanPtr, &chanPtr->recvOp);
     if (chanPtr->connectPtr != NULL) {
-	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
+	IocpOpCancel(chanPtr, &chanPtr->connectPtr->connectOp.op);
     }
     if (chanPtr->listenerPtr != NULL) {
 	for (int i = 0; i < chanPtr->listenerPtr->acceptorCount; i++) {
@@ -365,7 +365,7 @@ IocpChanClose(IocpChan *chanPtr)
     IocpRecvDiscard(chanPtr);
     IocpOpCancel(chanPtr, &chanPtr->recvOp);
     if (chanPtr->connectPtr != NULL) {
-	IocpOpCancel(chanPtr, &chanPtr->connectPtr->op);
+	IocpOpCancel(chanPtr, &chanPtr->connectPtr->connectOp.op);
     }
     if (sending) {
 	IocpEventDirty(chanPtr);

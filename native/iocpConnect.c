@@ -49,9 +49,9 @@ CloseAttempt(IocpChan *chanPtr)
 void
 IocpConnectStart(IocpChan *chanPtr)
 {
-    if (chanPtr->state == IOCP_CONNECTING && !chanPtr->connectPtr->op.inFlight
+    if (chanPtr->state == IOCP_CONNECTING && !chanPtr->connectPtr->connectOp.op.inFlight
 	    && chanPtr->connectPtr->resolvePtr == NULL && !(chanPtr->flags & IOCP_CHANF_DETACHED)) {
-	IocpOpSubmit(chanPtr, &chanPtr->connectPtr->op);
+	IocpOpSubmit(chanPtr, &chanPtr->connectPtr->connectOp.op);
     }
 }
 
@@ -81,8 +81,10 @@ Attempt(IocpChan *chanPtr)
 	    return errno;
 	}
     }
-    connectPtr->op = (IocpOp){
-	.kind = IOCP_OP_CONNECT, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle,
+    connectPtr->connectOp = (IocpConnectOp){
+	.op = {
+	    .kind = IOCP_OP_CONNECT, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
+	},
 	.addrPtr = remotePtr->ai_addr, .addrLen = (socklen_t)remotePtr->ai_addrlen
     };
     IocpEventDirty(chanPtr);

@@ -53,21 +53,28 @@ static Tcl_EventProc ChanEventProc;
 static Tcl_EventProc SweepEventProc;
 
 /*
+ * NextIn --
+ *	The channel's link in a queue, which is at this offset.
+ */
+static IocpChan **
+NextIn(IocpChan *chanPtr, size_t link)
+{
+    return (IocpChan **)((char *)chanPtr + link);
+}
+
+/*
  * QueuePush, QueuePop --
  *	A channel in a queue holds a reference to itself, which QueuePop hands to its caller.
  */
 static void
-QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, size_t linkOffset)
+QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, size_t link)
 {
-    IocpLink *linkPtr = (IocpLink *)((char *)chanPtr + linkOffset);
-
-    if (linkPtr->linked) {
+    if (*NextIn(chanPtr, link) != NULL) {
 	return;
     }
-    linkPtr->linked = 1;
-    linkPtr->nextPtr = NULL;
+    *NextIn(chanPtr, link) = chanPtr;
     if (queuePtr->lastPtr != NULL) {
-	((IocpLink *)((char *)queuePtr->lastPtr + linkOffset))->nextPtr = chanPtr;
+	*NextIn(queuePtr->lastPtr, link) = chanPtr;
     } else {
 	queuePtr->firstPtr = chanPtr;
     }
@@ -76,31 +83,31 @@ QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, size_t linkOffset)
 }
 
 static IocpChan *
-QueuePop(IocpQueue *queuePtr, size_t linkOffset)
+QueuePop(IocpQueue *queuePtr, size_t link)
 {
     IocpChan *chanPtr = queuePtr->firstPtr;
 
-    if (chanPtr != NULL) {
-	IocpLink *linkPtr = (IocpLink *)((char *)chanPtr + linkOffset);
-
-	queuePtr->firstPtr = linkPtr->nextPtr;
-	if (queuePtr->firstPtr == NULL) {
-	    queuePtr->lastPtr = NULL;
-	}
-	linkPtr->linked = 0;
+    if (chanPtr == NULL) {
+	return NULL;
     }
+    if (chanPtr == queuePtr->lastPtr) {
+	*queuePtr = (IocpQueue){NULL, NULL};
+    } else {
+	queuePtr->firstPtr = *NextIn(chanPtr, link);
+    }
+    *NextIn(chanPtr, link) = NULL;
     return chanPtr;
 }
 
 static void
-QueueRemove(IocpQueue *queuePtr, IocpChan *chanPtr, size_t linkOffset)
+QueueRemove(IocpQueue *queuePtr, IocpChan *chanPtr, size_t link)
 {
     IocpQueue kept = {NULL, NULL};
     IocpChan *otherPtr;
 
-    while ((otherPtr = QueuePop(queuePtr, linkOffset)) != NULL) {
+    while ((otherPtr = QueuePop(queuePtr, link)) != NULL) {
 	if (otherPtr != chanPtr) {
-	    QueuePush(&kept, otherPtr, linkOffset);
+	    QueuePush(&kept, otherPtr, link);
 	}
 	IocpChanUnref(otherPtr);
     }
@@ -153,7 +160,7 @@ IocpEventPost(IocpChan *chanPtr)
 	QueueChanEvent(threadPtr, chanPtr);
 	QueueSweep(threadPtr);
     } else {
-	QueuePush(&threadPtr->ready, chanPtr, offsetof(IocpChan, readyLink));
+	QueuePush(&threadPtr->ready, chanPtr, offsetof(IocpChan, readyNextPtr));
 	if (chanPtr->listenerPtr != NULL) {
 	    threadPtr->turnEnd = 0;	/* Nor does it wait for longer than it must. */
 	}
@@ -181,8 +188,8 @@ IocpEventTell(IocpChan *chanPtr)
 void
 IocpEventDirty(IocpChan *chanPtr)
 {
-    chanPtr->threadPtr->dirtyCount += !chanPtr->dirtyLink.linked;
-    QueuePush(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyLink));
+    chanPtr->threadPtr->dirtyCount += (chanPtr->dirtyNextPtr == NULL);
+    QueuePush(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyNextPtr));
 }
 
 /*
@@ -206,7 +213,7 @@ IocpEventDirtySoon(IocpChan *chanPtr)
 void
 IocpEventStream(IocpChan *chanPtr)
 {
-    QueuePush(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamLink));
+    QueuePush(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamNextPtr));
 }
 
 static void
@@ -217,7 +224,7 @@ CheckStreams(IocpThread *threadPtr)
 
     threadPtr->passCount++;
     threadPtr->streams = (IocpQueue){NULL, NULL};
-    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, streamLink))) != NULL) {
+    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, streamNextPtr))) != NULL) {
 	IocpStreamCheck(chanPtr);
 	IocpChanUnref(chanPtr);
     }
@@ -237,7 +244,7 @@ IocpEventFlushDirty(IocpThread *threadPtr)
     IocpDeferTakeAll(threadPtr);
     threadPtr->dirty = (IocpQueue){NULL, NULL};
     threadPtr->dirtyCount = 0;
-    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, dirtyLink))) != NULL) {
+    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, dirtyNextPtr))) != NULL) {
 	if (chanPtr->listenerPtr != NULL) {
 	    IocpListenArm(chanPtr);
 	} else {
@@ -283,9 +290,9 @@ void
 IocpEventForget(IocpChan *chanPtr)
 {
     IocpChanRef(chanPtr);
-    QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyLink));
-    QueueRemove(&chanPtr->threadPtr->ready, chanPtr, offsetof(IocpChan, readyLink));
-    QueueRemove(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamLink));
+    QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyNextPtr));
+    QueueRemove(&chanPtr->threadPtr->ready, chanPtr, offsetof(IocpChan, readyNextPtr));
+    QueueRemove(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamNextPtr));
     Tcl_DeleteEvents(IsEventOf, chanPtr);
     IocpChanUnref(chanPtr);
 }
@@ -484,7 +491,7 @@ CheckProc(void *clientData, int flags)
     }
     sweep = !hosts || now >= threadPtr->idleDue;
     for (int i = 0; i < TELL_MAX && threadPtr->ready.firstPtr != NULL; i++) {
-	chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyLink));
+	chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyNextPtr));
 	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
 	    QueueChanEvent(threadPtr, chanPtr);
 	    if (sweep) {
@@ -522,13 +529,13 @@ IocpEventDropQueues(IocpThread *threadPtr)
 {
     IocpChan *chanPtr;
 
-    while ((chanPtr = QueuePop(&threadPtr->dirty, offsetof(IocpChan, dirtyLink))) != NULL) {
+    while ((chanPtr = QueuePop(&threadPtr->dirty, offsetof(IocpChan, dirtyNextPtr))) != NULL) {
 	IocpChanUnref(chanPtr);
     }
-    while ((chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyLink))) != NULL) {
+    while ((chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyNextPtr))) != NULL) {
 	IocpChanUnref(chanPtr);
     }
-    while ((chanPtr = QueuePop(&threadPtr->streams, offsetof(IocpChan, streamLink))) != NULL) {
+    while ((chanPtr = QueuePop(&threadPtr->streams, offsetof(IocpChan, streamNextPtr))) != NULL) {
 	IocpChanUnref(chanPtr);
     }
 }

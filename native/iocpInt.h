@@ -71,13 +71,9 @@ typedef struct IocpCopy IocpCopy;
 typedef struct IocpGuard IocpGuard;
 typedef struct IocpAcceptScript IocpAcceptScript;
 typedef struct IocpProxy IocpProxy;
+typedef struct IocpTimed IocpTimed;	/* iocpTimeout.c */
 
-/* A queue of channels, linked through the IocpLink that stands for the queue. */
-typedef struct IocpLink {
-    IocpChan *nextPtr;
-    int linked;
-} IocpLink;
-
+/* A queue of channels, linked through the member that each has for the queue (iocpEvent.c). */
 typedef struct IocpQueue {
     IocpChan *firstPtr;
     IocpChan *lastPtr;
@@ -133,7 +129,7 @@ struct IocpThread {
     IocpMutex deferMutex;	/* Guards the list of channels whose sends are put off, and their */
     IocpChan *deferFirstPtr;	/* queues (iocpDefer.c); only the thread itself changes the list. */
     uint64_t deferSince;	/* When the first of them was put off. */
-    IocpChan **timed;		/* Connections that have a time-out: a heap (iocpTimeout.c). */
+    IocpTimed **timed;		/* Connections that have a time-out: a heap (iocpTimeout.c). */
     int timedCount, timedMax;
     int closingCount;		/* Channels that Tcl has closed and that still have to send. */
     int busyPollers;		/* Connections that have a busyPollUs. */
@@ -208,7 +204,8 @@ typedef enum IocpSockopt {
 
 typedef enum IocpProtocol { IOCP_TCP, IOCP_TCP4, IOCP_TCP6, IOCP_MPTCP } IocpProtocol;
 
-/* How a channel is to be; a listener hands it on to the connections that it accepts. */
+/* How a channel is to be; a listener hands it on to the connections that it accepts. Without
+ * padding: it is compared as a whole. */
 typedef struct IocpSettings {
     IocpProtocol protocol;
     IocpRecvMode recvMode;
@@ -255,7 +252,7 @@ typedef struct IocpConnect {
     struct addrinfo *remotePtr, *remoteNextPtr;
     struct addrinfo *localPtr, *localNextPtr;	/* NULL: the kernel chooses. */
     int error;			/* errno of the last attempt. */
-    IocpOp op;
+    IocpConnectOp connectOp;
 } IocpConnect;
 
 /*
@@ -269,7 +266,8 @@ struct IocpChan {
     Tcl_Channel channel;	/* NULL once Tcl has closed it. */
     IocpThread *threadPtr;
     IocpChan *nextPtr, *prevPtr;	/* IocpThread.chansPtr */
-    IocpLink dirtyLink, readyLink, streamLink;
+    /* The next one in a queue of its thread's, or itself if it is the last; NULL: not in there. */
+    IocpChan *dirtyNextPtr, *readyNextPtr, *streamNextPtr;
     IocpState state;
     unsigned flags;
     int refCount;
@@ -282,14 +280,8 @@ struct IocpChan {
     int lookupError;		/* EAI_* of a host that could not be looked up, or 0. */
     int errorUnread;		/* ... and -error has not told it yet. */
     int busyPolls;		/* It is one of its thread's busyPollers. */
-    /* Time-outs (iocpTimeout.c); all in IocpNow's time: */
-    int timedIndex;		/* Its place in the thread's heap; 0: none. */
-    uint64_t dueAt;		/* When it is looked at. */
-    uint64_t activeAt;		/* Since then the peer is awaited, and has done nothing. */
-    int unsent;			/* What the kernel had to send then (IocpSocketUnsent). */
-    uint64_t requestAt;		/* Since then it sends what is to be answered; 0: it does not. */
-    uint64_t requestBytes;	/* So much of it. */
-    uint64_t lingerEnd;		/* When a CLOSING channel gives up. */
+    IocpTimed *timedPtr;	/* NULL: it has no time-out. */
+    uint64_t lingerEnd;		/* When a CLOSING channel gives up, in IocpNow's time. */
     IocpSettings settings;
     IocpHandle handle;
     IocpConnect *connectPtr;

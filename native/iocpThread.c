@@ -72,7 +72,6 @@ IocpThreadForked(IocpThread *threadPtr)
     IocpEventUnwatch(threadPtr);
     enginePtr->typePtr->forkedProc(enginePtr);
     threadPtr->enginePtr = &iocpNoEngine;
-    threadPtr->timedCount = 0;
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	IocpChanForget(chanPtr);
     }

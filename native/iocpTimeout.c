@@ -24,10 +24,33 @@
 #define GRID_PARTS 16
 #define NEVER UINT64_MAX
 
+/* Belongs to the connection. Points of time are IocpNow's. */
+struct IocpTimed {
+    IocpChan *chanPtr;
+    int index;			/* Its place in the thread's heap. */
+    int unsent;			/* What the kernel had to send at activeAt (IocpSocketUnsent). */
+    uint64_t dueAt;		/* When it is looked at. */
+    uint64_t activeAt;		/* Since then the peer is awaited, and has done nothing. */
+    uint64_t requestAt;		/* Since then it sends what is to be answered; 0: it does not. */
+    uint64_t requestBytes;	/* So much of it. */
+};
+
 static uint64_t
-IdleNs(const IocpChan *chanPtr)
+IdleNs(const IocpTimed *timedPtr)
 {
-    return (uint64_t)chanPtr->settings.idleTimeoutMs * IOCP_MS;
+    return (uint64_t)timedPtr->chanPtr->settings.idleTimeoutMs * IOCP_MS;
+}
+
+static uint64_t
+RequestNs(const IocpTimed *timedPtr)
+{
+    return (uint64_t)timedPtr->chanPtr->settings.requestTimeoutMs * IOCP_MS;
+}
+
+static uint64_t
+IdleEnd(const IocpTimed *timedPtr)
+{
+    return IdleNs(timedPtr) == 0 ? NEVER : timedPtr->activeAt + IdleNs(timedPtr);
 }
 
 /*
@@ -35,19 +58,12 @@ IdleNs(const IocpChan *chanPtr)
  *	When what the peer sends has to be complete.
  */
 static uint64_t
-RequestEnd(const IocpChan *chanPtr)
+RequestEnd(const IocpTimed *timedPtr)
 {
-    if (chanPtr->settings.requestTimeoutMs == 0 || chanPtr->requestAt == 0) {
+    if (RequestNs(timedPtr) == 0 || timedPtr->requestAt == 0) {
 	return NEVER;
     }
-    return chanPtr->requestAt + (uint64_t)chanPtr->settings.requestTimeoutMs * IOCP_MS
-	    + chanPtr->requestBytes * REQUEST_NS;
-}
-
-static uint64_t
-IdleEnd(const IocpChan *chanPtr)
-{
-    return chanPtr->settings.idleTimeoutMs == 0 ? NEVER : chanPtr->activeAt + IdleNs(chanPtr);
+    return timedPtr->requestAt + RequestNs(timedPtr) + timedPtr->requestBytes * REQUEST_NS;
 }
 
 /*
@@ -66,25 +82,25 @@ Round(uint64_t due, uint64_t timeoutNs)
 }
 
 static uint64_t
-DueAt(const IocpChan *chanPtr)
+DueAt(const IocpTimed *timedPtr)
 {
-    uint64_t idleEnd = IdleEnd(chanPtr), requestEnd = RequestEnd(chanPtr);
+    uint64_t idleEnd = IdleEnd(timedPtr), requestEnd = RequestEnd(timedPtr);
 
-    if (IocpProxyAwaits(chanPtr)) {
-	return Round(chanPtr->activeAt + IOCP_PROXY_WAIT, IOCP_PROXY_WAIT);
+    if (IocpProxyAwaits(timedPtr->chanPtr)) {
+	return Round(timedPtr->activeAt + IOCP_PROXY_WAIT, IOCP_PROXY_WAIT);
     }
     if (idleEnd == NEVER && requestEnd == NEVER) {
 	return NEVER;
     }
-    return idleEnd < requestEnd ? Round(idleEnd, IdleNs(chanPtr))
-	    : Round(requestEnd, (uint64_t)chanPtr->settings.requestTimeoutMs * IOCP_MS);
+    return idleEnd < requestEnd ? Round(idleEnd, IdleNs(timedPtr))
+	    : Round(requestEnd, RequestNs(timedPtr));
 }
 
 static void
-Put(IocpThread *threadPtr, int index, IocpChan *chanPtr)
+Put(IocpTimed **timed, int index, IocpTimed *timedPtr)
 {
-    threadPtr->timed[index] = chanPtr;
-    chanPtr->timedIndex = index;
+    timed[index] = timedPtr;
+    timedPtr->index = index;
 }
 
 /*
@@ -92,15 +108,15 @@ Put(IocpThread *threadPtr, int index, IocpChan *chanPtr)
  *	Give a connection of the heap its place. The root is at 1.
  */
 static void
-Move(IocpChan *chanPtr, uint64_t dueAt)
+Move(IocpTimed *timedPtr, uint64_t dueAt)
 {
-    IocpThread *threadPtr = chanPtr->threadPtr;
-    IocpChan **timed = threadPtr->timed;
-    int index = chanPtr->timedIndex, child;
+    IocpThread *threadPtr = timedPtr->chanPtr->threadPtr;
+    IocpTimed **timed = threadPtr->timed;
+    int index = timedPtr->index, child;
 
-    chanPtr->dueAt = dueAt;
+    timedPtr->dueAt = dueAt;
     for (; index > 1 && timed[index / 2]->dueAt > dueAt; index /= 2) {
-	Put(threadPtr, index, timed[index / 2]);
+	Put(timed, index, timed[index / 2]);
     }
     for (; (child = 2 * index) <= threadPtr->timedCount; index = child) {
 	if (child < threadPtr->timedCount && timed[child + 1]->dueAt < timed[child]->dueAt) {
@@ -109,16 +125,16 @@ Move(IocpChan *chanPtr, uint64_t dueAt)
 	if (timed[child]->dueAt >= dueAt) {
 	    break;
 	}
-	Put(threadPtr, index, timed[child]);
+	Put(timed, index, timed[child]);
     }
-    Put(threadPtr, index, chanPtr);
+    Put(timed, index, timedPtr);
 }
 
 static int
 Grow(IocpThread *threadPtr)
 {
     int max = threadPtr->timedMax == 0 ? 16 : 2 * threadPtr->timedMax;
-    IocpChan **timed = IocpAlloc(threadPtr, (size_t)max * sizeof(*timed));
+    IocpTimed **timed = IocpAlloc(threadPtr, (size_t)max * sizeof(*timed));
 
     if (timed == NULL) {
 	return 0;
@@ -133,6 +149,29 @@ Grow(IocpThread *threadPtr)
 }
 
 /*
+ * Add --
+ *	Put a connection into the heap, at its end.
+ * Results:
+ *	NULL if out of memory.
+ */
+static IocpTimed *
+Add(IocpChan *chanPtr)
+{
+    IocpThread *threadPtr = chanPtr->threadPtr;
+    IocpTimed *timedPtr;
+
+    if (threadPtr->timedCount + 1 >= threadPtr->timedMax && !Grow(threadPtr)) {
+	return NULL;
+    }
+    timedPtr = IocpAlloc(threadPtr, sizeof(IocpTimed));
+    if (timedPtr != NULL) {
+	timedPtr->chanPtr = chanPtr;
+	Put(threadPtr->timed, ++threadPtr->timedCount, timedPtr);
+    }
+    return timedPtr;
+}
+
+/*
  * IocpTimeoutWatch --
  *	The connection's time-outs are new, or it is new to its thread: they begin now.
  * Results:
@@ -141,8 +180,6 @@ Grow(IocpThread *threadPtr)
 int
 IocpTimeoutWatch(IocpChan *chanPtr)
 {
-    IocpThread *threadPtr = chanPtr->threadPtr;
-
     if (chanPtr->listenerPtr != NULL) {
 	return 1;		/* They are those of what it accepts. */
     }
@@ -151,15 +188,12 @@ IocpTimeoutWatch(IocpChan *chanPtr)
 	IocpTimeoutForget(chanPtr);
 	return 1;
     }
-    if (chanPtr->timedIndex == 0) {
-	if (threadPtr->timedCount + 1 >= threadPtr->timedMax && !Grow(threadPtr)) {
-	    return 0;
-	}
-	Put(threadPtr, ++threadPtr->timedCount, chanPtr);
+    if (chanPtr->timedPtr == NULL && (chanPtr->timedPtr = Add(chanPtr)) == NULL) {
+	return 0;
     }
-    chanPtr->activeAt = IocpNow();
-    chanPtr->requestAt = 0;
-    Move(chanPtr, DueAt(chanPtr));
+    chanPtr->timedPtr->activeAt = IocpNow();
+    chanPtr->timedPtr->requestAt = 0;
+    Move(chanPtr->timedPtr, DueAt(chanPtr->timedPtr));
     return 1;
 }
 
@@ -171,17 +205,18 @@ void
 IocpTimeoutForget(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
-    IocpChan *lastPtr;
+    IocpTimed *timedPtr = chanPtr->timedPtr, *lastPtr;
 
-    if (chanPtr->timedIndex == 0) {
+    if (timedPtr == NULL) {
 	return;
     }
     lastPtr = threadPtr->timed[threadPtr->timedCount--];
-    if (lastPtr != chanPtr) {
-	lastPtr->timedIndex = chanPtr->timedIndex;
+    if (lastPtr != timedPtr) {
+	lastPtr->index = timedPtr->index;
 	Move(lastPtr, lastPtr->dueAt);
     }
-    chanPtr->timedIndex = 0;
+    chanPtr->timedPtr = NULL;
+    IocpFree(threadPtr, timedPtr, sizeof(*timedPtr));
     if (threadPtr->timedCount == 0) {
 	IocpFree(threadPtr, threadPtr->timed,
 		(size_t)threadPtr->timedMax * sizeof(*threadPtr->timed));
@@ -196,11 +231,13 @@ IocpTimeoutForget(IocpChan *chanPtr)
  *	whether it does: nobody hears of that before there is much room again.
  */
 static void
-Note(IocpChan *chanPtr)
+Note(IocpTimed *timedPtr)
 {
-    chanPtr->activeAt = IocpNow();
+    const IocpChan *chanPtr = timedPtr->chanPtr;
+
+    timedPtr->activeAt = IocpNow();
     if (chanPtr->sendFirstPtr != NULL || chanPtr->copyPtr != NULL) {
-	chanPtr->unsent = IocpSocketUnsent(chanPtr->handle.fd);
+	timedPtr->unsent = IocpSocketUnsent(chanPtr->handle.fd);
     }
 }
 
@@ -211,34 +248,36 @@ Note(IocpChan *chanPtr)
 void
 IocpTimeoutReceived(IocpChan *chanPtr, size_t size)
 {
-    if (chanPtr->timedIndex == 0 || IocpProxyAwaits(chanPtr)) {
+    IocpTimed *timedPtr = chanPtr->timedPtr;
+
+    if (timedPtr == NULL || IocpProxyAwaits(chanPtr)) {
 	return;
     }
-    Note(chanPtr);
-    if (chanPtr->requestAt == 0) {
-	chanPtr->requestAt = chanPtr->activeAt;
-	chanPtr->requestBytes = 0;
+    Note(timedPtr);
+    if (timedPtr->requestAt == 0) {
+	timedPtr->requestAt = timedPtr->activeAt;
+	timedPtr->requestBytes = 0;
     }
-    chanPtr->requestBytes += size;
-    if (chanPtr->settings.requestTimeoutMs > 0 && DueAt(chanPtr) < chanPtr->dueAt) {
-	Move(chanPtr, DueAt(chanPtr));
+    timedPtr->requestBytes += size;
+    if (RequestNs(timedPtr) > 0 && DueAt(timedPtr) < timedPtr->dueAt) {
+	Move(timedPtr, DueAt(timedPtr));
     }
 }
 
 void
 IocpTimeoutSent(IocpChan *chanPtr)
 {
-    if (chanPtr->timedIndex != 0) {
-	Note(chanPtr);
-	chanPtr->requestAt = 0;
+    if (chanPtr->timedPtr != NULL) {
+	Note(chanPtr->timedPtr);
+	chanPtr->timedPtr->requestAt = 0;
     }
 }
 
 void
 IocpTimeoutWait(IocpChan *chanPtr)
 {
-    if (chanPtr->timedIndex != 0) {
-	Note(chanPtr);
+    if (chanPtr->timedPtr != NULL) {
+	Note(chanPtr->timedPtr);
     }
 }
 
@@ -271,11 +310,11 @@ Awaited(const IocpChan *chanPtr)
  *	Whether the peer has taken something since this was noted.
  */
 static int
-Takes(IocpChan *chanPtr)
+Takes(IocpTimed *timedPtr)
 {
-    int unsent = IocpSocketUnsent(chanPtr->handle.fd), before = chanPtr->unsent;
+    int unsent = IocpSocketUnsent(timedPtr->chanPtr->handle.fd), before = timedPtr->unsent;
 
-    chanPtr->unsent = unsent;
+    timedPtr->unsent = unsent;
     return unsent < before;
 }
 
@@ -316,28 +355,29 @@ End(IocpChan *chanPtr, short events)
  *	limit has been reached, the peer's time begins anew.
  */
 static void
-Look(IocpChan *chanPtr, uint64_t now)
+Look(IocpTimed *timedPtr, uint64_t now)
 {
+    IocpChan *chanPtr = timedPtr->chanPtr;
     short events = Awaited(chanPtr);
-    int idle = now >= IdleEnd(chanPtr), slow = now >= RequestEnd(chanPtr);
+    int idle = now >= IdleEnd(timedPtr), slow = now >= RequestEnd(timedPtr);
     short ended;
 
     if (IocpProxyAwaits(chanPtr)) {
 	if (HasHappened(chanPtr, POLLIN)) {
-	    Move(chanPtr, now + SOON_NS);
+	    Move(timedPtr, now + SOON_NS);
 	} else {
 	    IocpProxyRefuse(chanPtr);
 	}
 	return;
     }
-    if (idle && (events & POLLOUT) && Takes(chanPtr)) {
-	chanPtr->activeAt = now;
+    if (idle && (events & POLLOUT) && Takes(timedPtr)) {
+	timedPtr->activeAt = now;
 	idle = 0;
     }
     ended = idle ? events : slow ? events & POLLIN : 0;
 
     if (ended != 0 && HasHappened(chanPtr, ended)) {
-	Move(chanPtr, now + SOON_NS);
+	Move(timedPtr, now + SOON_NS);
 	return;
     }
     if (ended != 0) {
@@ -346,12 +386,12 @@ Look(IocpChan *chanPtr, uint64_t now)
 	End(chanPtr, ended);
     }
     if (events == 0 || idle) {
-	chanPtr->activeAt = now;
+	timedPtr->activeAt = now;
     }
     if (events == 0 || slow) {
-	chanPtr->requestAt = 0;
+	timedPtr->requestAt = 0;
     }
-    Move(chanPtr, DueAt(chanPtr));
+    Move(timedPtr, DueAt(timedPtr));
 }
 
 /*

@@ -31,7 +31,7 @@
 
 #include "../iocpPort.h"
 
-#define IOCP_ENGINE_VERSION 3
+#define IOCP_ENGINE_VERSION 4
 
 typedef struct IocpEngine IocpEngine;
 typedef struct IocpHandle IocpHandle;
@@ -57,14 +57,14 @@ struct IocpBuf {
 struct IocpHandle {
     IocpSocket fd;
     /* Engine part, of those engines that wait for readiness: */
+    unsigned flags;
     IocpOp *readOpPtr;		/* Waits for the socket to become readable. */
     IocpOp *writeOpPtr;		/* Waits for the socket to become writable. */
-    unsigned flags;
 };
 
 typedef enum IocpOpKind {
     IOCP_OP_ACCEPT,		/* Multishot; each result is a connected, close-on-exec socket. */
-    IOCP_OP_CONNECT,		/* To addrPtr. */
+    IOCP_OP_CONNECT,		/* See IocpConnectOp. */
     IOCP_OP_RECV,		/* Into bufPtr's chain, or into a pool buffer where it is NULL. */
     IOCP_OP_SEND,		/* bufCount buffers from bufPtr on, in order; may be short. */
     IOCP_OP_SEND_FILE,		/* A part of a file, see IocpFileOp; may be short. 0: the file ends
@@ -95,13 +95,18 @@ struct IocpOp {
     int bufCount;		/* IOCP_OP_ACCEPT: so many are wanted. Engines that can, stop then;
 				 * others deliver until the op is cancelled. */
     IocpBuf *bufPtr;
-    const struct sockaddr *addrPtr;
-    socklen_t addrLen;
     /* Engine part: */
     IocpOp *nextPtr;
-    unsigned engineFlags;
     void *requestPtr;		/* What the kernel has of it, where that is something apart. */
+    unsigned engineFlags;
 };
+
+/* The op of kind IOCP_OP_CONNECT. */
+typedef struct IocpConnectOp {
+    IocpOp op;			/* Must be first. */
+    const struct sockaddr *addrPtr;
+    socklen_t addrLen;
+} IocpConnectOp;
 
 #define IOCP_FILE_MAX 1048576	/* Bytes of one op. */
 

@@ -236,6 +236,7 @@ EpollPark(EpollEngine *epollPtr, IocpOp *opPtr)
 static int
 EpollConnect(IocpOp *opPtr)
 {
+    const IocpConnectOp *connectOpPtr = (const IocpConnectOp *)opPtr;
     int fd = opPtr->handlePtr->fd;
     int error = 0;
     socklen_t length = sizeof(error);
@@ -246,7 +247,7 @@ EpollConnect(IocpOp *opPtr)
     } else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0) {
 	return -error;
     }
-    if (connect(fd, opPtr->addrPtr, opPtr->addrLen) < 0 && errno != EISCONN) {
+    if (connect(fd, connectOpPtr->addrPtr, connectOpPtr->addrLen) < 0 && errno != EISCONN) {
 	return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
     }
     EpollSetBlocking(fd, 1);

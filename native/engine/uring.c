@@ -389,6 +389,12 @@ UringTakeFiles(UringEngine *uringPtr)
     }
 }
 
+static void
+UringPrepConnect(struct io_uring_sqe *sqePtr, const IocpConnectOp *opPtr)
+{
+    io_uring_prep_connect(sqePtr, opPtr->op.handlePtr->fd, opPtr->addrPtr, opPtr->addrLen);
+}
+
 static IocpSubmit
 UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 {
@@ -421,7 +427,7 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 	}
 	break;
     case IOCP_OP_CONNECT:
-	io_uring_prep_connect(sqePtr, fd, opPtr->addrPtr, opPtr->addrLen);
+	UringPrepConnect(sqePtr, (const IocpConnectOp *)opPtr);
 	break;
     case IOCP_OP_RECV:
 	if (msgPtr != NULL) {

@@ -439,8 +439,8 @@ WinSend(WinRequest *requestPtr)
 static void
 WinConnect(WinRequest *requestPtr)
 {
-    IocpOp *opPtr = requestPtr->opPtr;
-    IocpSocket fd = opPtr->handlePtr->fd;
+    const IocpConnectOp *opPtr = (const IocpConnectOp *)requestPtr->opPtr;
+    IocpSocket fd = opPtr->op.handlePtr->fd;
     IocpSockaddr addr;
     socklen_t length = sizeof(addr);
 
