@@ -68,7 +68,7 @@ IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state)
 
     chanPtr->flags = IOCP_CHANF_RECV_FULL;
     chanPtr->recvDepth = 1;
-    IocpSettingsInit(&chanPtr->settings);
+    chanPtr->settingsPtr = &iocpDefaultSettings;
     IOCP_COUNT(threadPtr, socketsOpen, 1);
     IOCP_COUNT(threadPtr, channelsOpened, 1);
     return chanPtr;
@@ -87,6 +87,7 @@ IocpChanUnref(IocpChan *chanPtr)
     if (--chanPtr->refCount == 0) {
 	IOCP_ASSERT(chanPtr->state == IOCP_CLOSED);
 	IOCP_ASSERT(chanPtr->inFlight == 0);
+	IocpSettingsDrop(chanPtr);
 	IocpFree(chanPtr->threadPtr, chanPtr, sizeof(IocpChan));
     }
 }
@@ -196,7 +197,7 @@ IocpChanReady(const IocpChan *chanPtr)
 		|| (chanPtr->flags & IOCP_CHANF_EOF) || chanPtr->recvError != 0)) {
 	    mask |= TCL_READABLE;
 	}
-	if (chanPtr->sendCount < chanPtr->settings.sendCap || chanPtr->sendError != 0
+	if (chanPtr->sendCount < chanPtr->settingsPtr->sendCap || chanPtr->sendError != 0
 		|| (chanPtr->flags & IOCP_CHANF_RESET)) {
 	    mask |= TCL_WRITABLE;
 	}
@@ -359,7 +360,7 @@ IocpChanClose(IocpChan *chanPtr)
     chanPtr->state = IOCP_CLOSING;
     IocpThreadBusyPoll(chanPtr, 0);
     IocpTimeoutForget(chanPtr);
-    chanPtr->lingerEnd = IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds);
+    chanPtr->lingerEnd = IocpThreadLingerEnd(threadPtr, chanPtr->settingsPtr->lingerSeconds);
     threadPtr->closingCount++;
     IOCP_COUNT(threadPtr, opsOrphaned, chanPtr->inFlight);
     IocpRecvDiscard(chanPtr);
@@ -624,7 +625,7 @@ Join(IocpChan *chanPtr)
     chanPtr->heldTold = -1;
     chanPtr->waits = 0;
     Link(threadPtr, chanPtr);
-    IocpThreadBusyPoll(chanPtr, chanPtr->settings.busyPollUs);
+    IocpThreadBusyPoll(chanPtr, chanPtr->settingsPtr->busyPollUs);
     IocpChanAttach(chanPtr);
     if (chanPtr->listenerPtr != NULL) {
 	chanPtr->listenerPtr->moved = 1;

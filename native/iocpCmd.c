@@ -93,7 +93,7 @@ GetProtocol(Tcl_Interp *interp, Tcl_Obj *wordPtr, IocpProtocol *protocolPtr)
      * blame.
      */
 
-    IocpSettingsInit(&settings);
+    settings = iocpDefaultSettings;
     settings.protocol = IOCP_MPTCP;
     fd = IocpSocketNew(AF_INET, &settings);
     if (fd == IOCP_NO_SOCKET) {
@@ -239,7 +239,7 @@ IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
     Tcl_Channel channel;
 
     (void)unused;
-    IocpSettingsInit(&request.settings);
+    request.settings = iocpDefaultSettings;
     if (Parse(interp, objc, objv, &request) != TCL_OK) {
 	return TCL_ERROR;
     }

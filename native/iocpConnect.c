@@ -69,7 +69,7 @@ Attempt(IocpChan *chanPtr)
     IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
 
     CloseAttempt(chanPtr);
-    chanPtr->handle.fd = IocpSocketNew(remotePtr->ai_family, &chanPtr->settings);
+    chanPtr->handle.fd = IocpSocketNew(remotePtr->ai_family, chanPtr->settingsPtr);
     if (chanPtr->handle.fd == IOCP_NO_SOCKET) {
 	return errno;
     }
@@ -304,7 +304,7 @@ IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 	    && !threadPtr->forked;
     int lookupMs = 1;
     uint64_t end = threadPtr->exiting
-	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
+	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settingsPtr->lingerSeconds) : UINT64_MAX;
 
     PollLookup(chanPtr);
     if (chanPtr->state == IOCP_CONNECTING && !wait && !IocpThreadMayDefer(chanPtr)) {
@@ -337,8 +337,7 @@ IocpConnectWait(IocpChan *chanPtr, int *errorCodePtr)
 /*
  * IocpOpenClient --
  *	Tcl_OpenTcpClient on the driver. myaddr may be NULL, myport 0. async: return at once; how
- *	it went is told by a writable event, -connecting and -error. settingsPtr may be NULL: the
- *	defaults.
+ *	it went is told by a writable event, -connecting and -error.
  * Results:
  *	A channel that is not registered yet; or NULL with a message in interp, which may be NULL.
  */
@@ -348,7 +347,6 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
 {
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
-    IocpProtocol protocol = settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP;
     IocpConnect *connectPtr;
     IocpChan *chanPtr;
     int count = myaddr != NULL || myport != 0 ? 2 : 1, asked = 0, error = 0;
@@ -360,7 +358,8 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
 	return NULL;
     }
     chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_CONNECTING);
-    connectPtr = chanPtr == NULL ? NULL : IocpAlloc(threadPtr, sizeof(IocpConnect));
+    connectPtr = chanPtr == NULL || !IocpSettingsPut(chanPtr, settingsPtr)
+	    ? NULL : IocpAlloc(threadPtr, sizeof(IocpConnect));
     if (connectPtr == NULL) {
 	if (chanPtr != NULL) {
 	    IocpChanClose(chanPtr);
@@ -370,18 +369,15 @@ IocpOpenClient(Tcl_Interp *interp, int port, const char *host, const char *myadd
     }
     connectPtr->error = EHOSTUNREACH;
     chanPtr->connectPtr = connectPtr;
-    if (settingsPtr != NULL) {
-	chanPtr->settings = *settingsPtr;
-    }
 
     /*
      * What needs no lookup is known at once, and so are its errors. Without memory for another
      * thread to look a name up, it is done here.
      */
 
-    IocpQueryInit(&connectPtr->queries[0], interp, host, port, 0, protocol);
+    IocpQueryInit(&connectPtr->queries[0], interp, host, port, 0, settingsPtr->protocol);
     if (count > 1) {
-	IocpQueryInit(&connectPtr->queries[1], interp, myaddr, myport, 1, protocol);
+	IocpQueryInit(&connectPtr->queries[1], interp, myaddr, myport, 1, settingsPtr->protocol);
     }
     for (int i = 0; i < count; i++) {
 	asked |= async && !IocpQueryTry(&connectPtr->queries[i]);

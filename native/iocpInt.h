@@ -282,7 +282,7 @@ struct IocpChan {
     int busyPolls;		/* It is one of its thread's busyPollers. */
     IocpTimed *timedPtr;	/* NULL: it has no time-out. */
     uint64_t lingerEnd;		/* When a CLOSING channel gives up, in IocpNow's time. */
-    IocpSettings settings;
+    const IocpSettings *settingsPtr;	/* Shared with others (iocpSettings.c). */
     IocpHandle handle;
     IocpConnect *connectPtr;
     IocpListener *listenerPtr;	/* NULL for a connection. */
@@ -644,10 +644,15 @@ int IocpSocketCheck(IocpSocket fd, int listening);
 IocpSocket IocpSocketCopy(IocpSocket fd);
 void IocpSocketAdopt(IocpSocket fd);
 
+/* iocpSettings.c */
+extern const IocpSettings iocpDefaultSettings;
+int IocpSettingsPut(IocpChan *chanPtr, const IocpSettings *settingsPtr);
+void IocpSettingsShare(IocpChan *chanPtr, const IocpChan *otherPtr);
+void IocpSettingsDrop(IocpChan *chanPtr);
+
 /* iocpOption.c */
 Tcl_DriverSetOptionProc IocpSetOption;
 Tcl_DriverGetOptionProc IocpGetOption;
-void IocpSettingsInit(IocpSettings *settingsPtr);
 int IocpError(Tcl_Interp *interp, const char *message);
 int IocpSystemError(Tcl_Interp *interp, const char *what);
 void IocpAppendInt(Tcl_DString *dsPtr, Tcl_WideInt value);

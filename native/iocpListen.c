@@ -197,7 +197,7 @@ IocpListenDeliver(IocpChan *chanPtr)
 	if (!TakeAccepted(chanPtr, &fd, &newPtr)) {
 	    return;
 	}
-	if (newPtr == NULL && chanPtr->settings.proxyProtocol) {
+	if (newPtr == NULL && chanPtr->settingsPtr->proxyProtocol) {
 	    if (!IocpProxyBegin(chanPtr, fd)) {
 		IocpSocketClose(fd);
 		IOCP_COUNT(threadPtr, acceptErrors, 1);
@@ -231,14 +231,14 @@ IocpListenDeliver(IocpChan *chanPtr)
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
 	return;
     }
-    newPtr->settings = chanPtr->settings;
+    IocpSettingsShare(newPtr, chanPtr);
     if (!IocpTimeoutWatch(newPtr)) {
 	IocpChanClose(newPtr);
 	IOCP_COUNT(threadPtr, acceptErrors, 1);
     } else if (IocpChanCreate(NULL, newPtr, TCL_READABLE | TCL_WRITABLE) == TCL_OK) {
 	newPtr->flags |= IOCP_CHANF_ACCEPTED;
-	IocpSocketInherit(fd, &newPtr->settings);
-	IocpThreadBusyPoll(newPtr, newPtr->settings.busyPollUs);
+	IocpSocketInherit(fd, newPtr->settingsPtr);
+	IocpThreadBusyPoll(newPtr, newPtr->settingsPtr->busyPollUs);
 	IocpEventDirty(newPtr);	/* Its mode may call for a receive at once. */
 	IOCP_COUNT(threadPtr, accepts, 1);
 	getnameinfo(&addr.sa, length, host, sizeof(host), port, sizeof(port),
@@ -359,7 +359,7 @@ AddInherited(IocpChan *chanPtr, const IocpSocket *fds, int count)
 
     for (int i = 0; i < count; i++) {
 	AddAcceptor(chanPtr, fds[i], IOCP_OPF_SHARED);
-	if (IocpSocketApply(fds[i], &chanPtr->settings) < 0) {
+	if (IocpSocketApply(fds[i], chanPtr->settingsPtr) < 0) {
 	    error = errno;
 	}
     }
@@ -420,7 +420,7 @@ OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue
  * IocpOpenServer --
  *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this
  *	machine, IPv4 and IPv6 under one port). acceptProc is called from the event loop with each
- *	connection. backlog is -backlog's, 0 for the default; settingsPtr may be NULL: the defaults.
+ *	connection. backlog is -backlog's, 0 for the default.
  *	If the process has inherited sockets for any of the addresses, these are all that it gets:
  *	whoever opened them has decided where to listen.
  * Results:
@@ -432,6 +432,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 {
     char reason[256];
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
+    IocpSettings settings = *settingsPtr;
     IocpQuery query;
     struct addrinfo *addrPtr;
     IocpListener *listenerPtr;
@@ -446,8 +447,7 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	}
 	return NULL;
     }
-    IocpQueryInit(&query, interp, host, port, 1,
-	    settingsPtr != NULL ? settingsPtr->protocol : IOCP_TCP);
+    IocpQueryInit(&query, interp, host, port, 1, settings.protocol);
     IocpQueryRun(&query);
     if (query.result != 0) {
 	IocpQueryOpenError(interp, &query);
@@ -467,8 +467,11 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	count++;
     }
     chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_LISTENING);
-    listenerPtr = chanPtr == NULL ? NULL : IocpAlloc(threadPtr,
-	    sizeof(IocpListener) + (size_t)count * sizeof(IocpAcceptor));
+    if (settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
+	settings.sockopts[IOCP_SO_REUSEADDR] = 1;
+    }
+    listenerPtr = chanPtr == NULL || !IocpSettingsPut(chanPtr, &settings) ? NULL
+	    : IocpAlloc(threadPtr, sizeof(IocpListener) + (size_t)count * sizeof(IocpAcceptor));
     if (listenerPtr == NULL) {
 	error = ENOMEM;
 	for (int i = 0; i < inheritedCount; i++) {
@@ -481,18 +484,12 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	listenerPtr->backlog = backlog > 0 ? backlog : inheritedCount > 0 ? 1 : IOCP_BACKLOG;
 	listenerPtr->accepting = 1;
 	listenerPtr->acceptorMax = count;
-	if (settingsPtr != NULL) {
-	    chanPtr->settings = *settingsPtr;
-	}
-	if (chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
-	    chanPtr->settings.sockopts[IOCP_SO_REUSEADDR] = 1;
-	}
 	error = AddInherited(chanPtr, inherited, inheritedCount);
 	refused = error != 0;
 	for (addrPtr = query.listPtr; addrPtr != NULL && inheritedCount == 0;
 		addrPtr = addrPtr->ai_next) {
 	    IocpSocket fd;
-	    Stage stage = OpenAddress(addrPtr, &chanPtr->settings,
+	    Stage stage = OpenAddress(addrPtr, chanPtr->settingsPtr,
 		    backlog > 0 ? backlog : SOMAXCONN, &port, &fd);
 
 	    if (stage == STAGE_DONE) {

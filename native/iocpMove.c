@@ -165,7 +165,7 @@ IocpMoveTakes(const IocpChan *chanPtr)
     const IocpChan *toPtr = chanPtr->sourcePtr->toPtr;
 
     return toPtr == NULL ? chanPtr->recvCount < WRITE_AHEAD
-	    : chanPtr->recvCount < SEND_AHEAD && chanPtr->recvCount < toPtr->settings.sendCap;
+	    : chanPtr->recvCount < SEND_AHEAD && chanPtr->recvCount < toPtr->settingsPtr->sendCap;
 }
 
 /*

@@ -27,24 +27,18 @@ typedef struct Option {
     SetProc *setProc;		/* NULL: read-only, unless it is IN_KERNEL. */
 } Option;
 
-void
-IocpSettingsInit(IocpSettings *settingsPtr)
+/*
+ * Change --
+ *	The channel is to be so, if there is memory for it.
+ */
+static int
+Change(Tcl_Interp *interp, IocpChan *chanPtr, const IocpSettings *settingsPtr)
 {
-    *settingsPtr = (IocpSettings){
-	.recvMode = IOCP_RECV_ZERO_BYTE, .recvCap = 1, .recvBufCap = 1,
-	.sendCap = IOCP_SENDCAP, .lingerSeconds = IOCP_LINGER_SECONDS
-    };
-    for (int i = 0; i < IOCP_SO_COUNT; i++) {
-	settingsPtr->sockopts[i] = -1;
+    if (!IocpSettingsPut(chanPtr, settingsPtr)) {
+	Tcl_SetErrno(ENOMEM);
+	return IocpSystemError(interp, "couldn't set option");
     }
-
-    /*
-     * Nagle's algorithm is off: Tcl's buffers gather small writes already, and a response whose
-     * header and body leave one after the other would wait some 40 ms for the peer's delayed
-     * acknowledgement.
-     */
-
-    settingsPtr->sockopts[IOCP_SO_NODELAY] = 1;
+    return TCL_OK;
 }
 
 int
@@ -285,20 +279,21 @@ static int
 GetProxyProtocol(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    Tcl_DStringAppendElement(dsPtr, chanPtr->settings.proxyProtocol ? "require" : "off");
+    Tcl_DStringAppendElement(dsPtr, chanPtr->settingsPtr->proxyProtocol ? "require" : "off");
     return TCL_OK;
 }
 
 static int
 SetProxyProtocol(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
+    IocpSettings settings = *chanPtr->settingsPtr;
     int require = strcmp(value, "require") == 0;
 
     if (!require && strcmp(value, "off") != 0) {
 	return IocpError(interp, "bad value for -proxyprotocol: must be off or require");
     }
-    chanPtr->settings.proxyProtocol = require;
-    return TCL_OK;
+    settings.proxyProtocol = require;
+    return Change(interp, chanPtr, &settings);
 }
 
 /*
@@ -308,7 +303,7 @@ static int
 GetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    IocpAppendInt(dsPtr, chanPtr->settings.sendCap);
+    IocpAppendInt(dsPtr, chanPtr->settingsPtr->sendCap);
     IocpAppendInt(dsPtr, chanPtr->sendCount);
     return TCL_OK;
 }
@@ -316,15 +311,17 @@ GetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 static int
 SetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
-    int cap;
+    IocpSettings settings = *chanPtr->settingsPtr;
 
-    if (Tcl_GetInt(interp, value, &cap) != TCL_OK) {
+    if (Tcl_GetInt(interp, value, &settings.sendCap) != TCL_OK) {
 	return TCL_ERROR;
     }
-    if (cap < 1) {
+    if (settings.sendCap < 1) {
 	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
-    chanPtr->settings.sendCap = cap;
+    if (Change(interp, chanPtr, &settings) != TCL_OK) {
+	return TCL_ERROR;
+    }
     IocpEventTell(chanPtr);
     return TCL_OK;
 }
@@ -337,7 +334,7 @@ static int
 GetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     static const char *const names[] = {"zero-byte", "flow-controlled", "burst-detection"};
-    const IocpSettings *settingsPtr = &chanPtr->settings;
+    const IocpSettings *settingsPtr = chanPtr->settingsPtr;
 
     (void)interp;
     Tcl_DStringAppendElement(dsPtr, names[settingsPtr->recvMode]);
@@ -369,9 +366,20 @@ ParseBurst(Tcl_Interp *interp, int argc, const char **argv, IocpSettings *settin
 }
 
 static int
+ChangeRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, const IocpSettings *settingsPtr)
+{
+    if (Change(interp, chanPtr, settingsPtr) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    IocpOpCancel(chanPtr, &chanPtr->recvOp);	/* Posted for the old mode. */
+    IocpEventDirty(chanPtr);
+    return TCL_OK;
+}
+
+static int
 SetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
-    IocpSettings settings = chanPtr->settings;
+    IocpSettings settings = *chanPtr->settingsPtr;
     Tcl_Size argc;
     const char **argv;
     int result = TCL_OK;
@@ -391,12 +399,7 @@ SetRecvmode(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 		" flow-controlled or {burst-detection <WSARecv_limit> <unreadbuffer_limit>}.");
     }
     Tcl_Free((char *)argv);
-    if (result == TCL_OK) {
-	chanPtr->settings = settings;
-	IocpOpCancel(chanPtr, &chanPtr->recvOp);	/* Posted for the old mode. */
-	IocpEventDirty(chanPtr);
-    }
-    return result;
+    return result == TCL_OK ? ChangeRecvmode(interp, chanPtr, &settings) : TCL_ERROR;
 }
 
 /*
@@ -407,7 +410,7 @@ static int
 GetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    IocpAppendInt(dsPtr, chanPtr->settings.recvCap);
+    IocpAppendInt(dsPtr, chanPtr->settingsPtr->recvCap);
     IocpAppendInt(dsPtr, chanPtr->recvOp.inFlight ? chanPtr->recvOp.bufCount : 0);
     return TCL_OK;
 }
@@ -415,6 +418,7 @@ GetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 static int
 SetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
+    IocpSettings settings = *chanPtr->settingsPtr;
     int cap;
 
     if (Tcl_GetInt(interp, value, &cap) != TCL_OK) {
@@ -423,12 +427,10 @@ SetRecvburst(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
     if (cap < 1) {
 	return IocpError(interp, "only a positive integer greater than zero is allowed");
     }
-    chanPtr->settings.recvMode = cap == 1 ? IOCP_RECV_FLOW_CONTROLLED : IOCP_RECV_BURST;
-    chanPtr->settings.recvCap = cap;
-    chanPtr->settings.recvBufCap = cap > INT32_MAX / 2 ? INT32_MAX : 2 * cap;
-    IocpOpCancel(chanPtr, &chanPtr->recvOp);	/* Posted for the old mode. */
-    IocpEventDirty(chanPtr);
-    return TCL_OK;
+    settings.recvMode = cap == 1 ? IOCP_RECV_FLOW_CONTROLLED : IOCP_RECV_BURST;
+    settings.recvCap = cap;
+    settings.recvBufCap = cap > INT32_MAX / 2 ? INT32_MAX : 2 * cap;
+    return ChangeRecvmode(interp, chanPtr, &settings);
 }
 
 /*
@@ -438,23 +440,22 @@ static int
 GetLinger(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    IocpAppendInt(dsPtr, chanPtr->settings.lingerSeconds);
+    IocpAppendInt(dsPtr, chanPtr->settingsPtr->lingerSeconds);
     return TCL_OK;
 }
 
 static int
 SetLinger(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
-    int seconds;
+    IocpSettings settings = *chanPtr->settingsPtr;
 
-    if (Tcl_GetInt(interp, value, &seconds) != TCL_OK) {
+    if (Tcl_GetInt(interp, value, &settings.lingerSeconds) != TCL_OK) {
 	return TCL_ERROR;
     }
-    if (seconds < 0) {
+    if (settings.lingerSeconds < 0) {
 	return IocpError(interp, "only a number of seconds, zero or more, is allowed");
     }
-    chanPtr->settings.lingerSeconds = seconds;
-    return TCL_OK;
+    return Change(interp, chanPtr, &settings);
 }
 
 /*
@@ -464,46 +465,51 @@ static int
 GetBusypoll(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    IocpAppendInt(dsPtr, chanPtr->settings.busyPollUs);
+    IocpAppendInt(dsPtr, chanPtr->settingsPtr->busyPollUs);
     return TCL_OK;
 }
 
 static int
 SetBusypoll(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
-    int us;
+    IocpSettings settings = *chanPtr->settingsPtr;
 
-    if (Tcl_GetInt(interp, value, &us) != TCL_OK) {
+    if (Tcl_GetInt(interp, value, &settings.busyPollUs) != TCL_OK) {
 	return TCL_ERROR;
     }
-    if (us < 0 || us > BUSYPOLL_MAX) {
+    if (settings.busyPollUs < 0 || settings.busyPollUs > BUSYPOLL_MAX) {
 	return IocpError(interp, "only a number of microseconds, 0 to 1000000, is allowed");
     }
-    chanPtr->settings.busyPollUs = us;
-    IocpThreadBusyPoll(chanPtr, us);
+    if (Change(interp, chanPtr, &settings) != TCL_OK) {
+	return TCL_ERROR;
+    }
+    IocpThreadBusyPoll(chanPtr, settings.busyPollUs);
     return TCL_OK;
 }
 
 /*
  * SetTimeout --
- *	A time-out in milliseconds, 0 for none: one of the settings, which has its place in memory.
+ *	A time-out in milliseconds, 0 for none: msPtr is its place in the new settings.
  */
 static int
-SetTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value, int *msPtr)
+SetTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value, IocpSettings *settingsPtr,
+	int *msPtr)
 {
-    int ms, before = *msPtr;
+    IocpSettings before = *chanPtr->settingsPtr;
 
-    if (Tcl_GetInt(interp, value, &ms) != TCL_OK) {
+    if (Tcl_GetInt(interp, value, msPtr) != TCL_OK) {
 	return TCL_ERROR;
     }
-    if (ms < 0) {
+    if (*msPtr < 0) {
 	return IocpError(interp, "only a number of milliseconds, zero or more, is allowed");
     }
-    *msPtr = ms;
+    if (Change(interp, chanPtr, settingsPtr) != TCL_OK) {
+	return TCL_ERROR;
+    }
     if (!IocpTimeoutWatch(chanPtr)) {
-	*msPtr = before;
+	IocpSettingsPut(chanPtr, &before);
 	Tcl_SetErrno(ENOMEM);
-	return IocpSystemError(interp, "couldn't set time-out");
+	return IocpSystemError(interp, "couldn't set option");
     }
     return TCL_OK;
 }
@@ -516,14 +522,16 @@ static int
 GetIdleTimeout(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    IocpAppendInt(dsPtr, chanPtr->settings.idleTimeoutMs);
+    IocpAppendInt(dsPtr, chanPtr->settingsPtr->idleTimeoutMs);
     return TCL_OK;
 }
 
 static int
 SetIdleTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
-    return SetTimeout(interp, chanPtr, value, &chanPtr->settings.idleTimeoutMs);
+    IocpSettings settings = *chanPtr->settingsPtr;
+
+    return SetTimeout(interp, chanPtr, value, &settings, &settings.idleTimeoutMs);
 }
 
 /*
@@ -534,14 +542,16 @@ static int
 GetRequestTimeout(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
-    IocpAppendInt(dsPtr, chanPtr->settings.requestTimeoutMs);
+    IocpAppendInt(dsPtr, chanPtr->settingsPtr->requestTimeoutMs);
     return TCL_OK;
 }
 
 static int
 SetRequestTimeout(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
 {
-    return SetTimeout(interp, chanPtr, value, &chanPtr->settings.requestTimeoutMs);
+    IocpSettings settings = *chanPtr->settingsPtr;
+
+    return SetTimeout(interp, chanPtr, value, &settings, &settings.requestTimeoutMs);
 }
 
 /*

@@ -39,7 +39,7 @@ ChunkSize(IocpChan *chanPtr)
 static int
 BuffersToPost(IocpChan *chanPtr)
 {
-    const IocpSettings *settingsPtr = &chanPtr->settings;
+    const IocpSettings *settingsPtr = chanPtr->settingsPtr;
     int room;
 
     if (chanPtr->sourcePtr != NULL) {
@@ -344,7 +344,8 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 
 	if (taken > 0) {
 	    chanPtr->recvRun += (size_t)taken;
-	    if (chanPtr->recvFirstPtr == NULL || chanPtr->settings.recvMode == IOCP_RECV_BURST) {
+	    if (chanPtr->recvFirstPtr == NULL
+		    || chanPtr->settingsPtr->recvMode == IOCP_RECV_BURST) {
 		IocpEventDirty(chanPtr);
 	    }
 	    return taken;

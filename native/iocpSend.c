@@ -183,7 +183,7 @@ Drain(IocpChan *chanPtr, int left)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
     uint64_t end = threadPtr->exiting
-	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
+	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settingsPtr->lingerSeconds) : UINT64_MAX;
 
     while (chanPtr->sendCount > left && chanPtr->sendError == 0) {
 	if (IocpNow() >= end) {
@@ -258,7 +258,7 @@ SendInPlace(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
     uint64_t end = threadPtr->exiting
-	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settings.lingerSeconds) : UINT64_MAX;
+	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settingsPtr->lingerSeconds) : UINT64_MAX;
     int sent = 0;
 
     while (sent < toWrite && !SendError(chanPtr, errorCodePtr)) {
@@ -290,7 +290,7 @@ PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
 	    || chanPtr->sendError != 0 || chanPtr->filePtr != NULL
 	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
 	    || (chanPtr->sendFirstPtr != NULL && !chanPtr->deferred)
-	    || chanPtr->sendCount >= chanPtr->settings.sendCap
+	    || chanPtr->sendCount >= chanPtr->settingsPtr->sendCap
 	    || !IocpDeferMay(chanPtr)) {
 	return 0;
     }
@@ -326,9 +326,9 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
     if (chanPtr->deferred) {
 	IocpThreadReap(threadPtr);	/* What is ahead of it leaves now. */
     }
-    if (chanPtr->sendError == 0 && chanPtr->sendCount >= chanPtr->settings.sendCap) {
+    if (chanPtr->sendError == 0 && chanPtr->sendCount >= chanPtr->settingsPtr->sendCap) {
 	if (blocking) {
-	    Drain(chanPtr, chanPtr->settings.sendCap - 1);
+	    Drain(chanPtr, chanPtr->settingsPtr->sendCap - 1);
 	} else {
 	    IocpThreadReap(threadPtr);
 	}
@@ -336,7 +336,7 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
     if (SendError(chanPtr, errorCodePtr)) {
 	return -1;
     }
-    if (chanPtr->sendCount >= chanPtr->settings.sendCap) {
+    if (chanPtr->sendCount >= chanPtr->settingsPtr->sendCap) {
 	*errorCodePtr = EAGAIN;
 	return -1;
     }

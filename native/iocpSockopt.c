@@ -70,7 +70,7 @@ Borrow(IocpChan *chanPtr)
 {
     IocpSocket fd = IocpSocketAt(chanPtr, 0);
 
-    return fd != IOCP_NO_SOCKET ? fd : IocpSocketNew(AF_INET, &chanPtr->settings);
+    return fd != IOCP_NO_SOCKET ? fd : IocpSocketNew(AF_INET, chanPtr->settingsPtr);
 }
 
 static void
@@ -111,10 +111,18 @@ Get(Tcl_Interp *interp, IocpChan *chanPtr, IocpSockopt which, const char *name, 
 static int
 Set(Tcl_Interp *interp, IocpChan *chanPtr, IocpSockopt which, const char *name, int64_t value)
 {
-    IocpSocket fd = Borrow(chanPtr);
+    IocpSettings before = *chanPtr->settingsPtr, settings = before;
+    IocpSocket fd;
     int result, error;
 
+    settings.sockopts[which] = value;
+    if (!IocpSettingsPut(chanPtr, &settings)) {
+	errno = ENOMEM;
+	return Failed(interp, "set", name);
+    }
+    fd = Borrow(chanPtr);
     if (fd == IOCP_NO_SOCKET) {
+	IocpSettingsPut(chanPtr, &before);
 	return Failed(interp, "set", name);
     }
     if (which == IOCP_SO_NODELAY) {
@@ -127,10 +135,10 @@ Set(Tcl_Interp *interp, IocpChan *chanPtr, IocpSockopt which, const char *name, 
     error = errno;
     Return(chanPtr, fd);
     if (result < 0) {
+	IocpSettingsPut(chanPtr, &before);
 	errno = error;
 	return Failed(interp, "set", name);
     }
-    chanPtr->settings.sockopts[which] = value;
     return TCL_OK;
 }
 
@@ -276,7 +284,7 @@ IocpSockoptSetQos(Tcl_Interp *interp, IocpChan *chanPtr, const char *value)
      */
 
     if (wanted[IOCP_SO_TCLASS] >= 0 && wanted[IOCP_SO_PRIORITY] < 0) {
-	wanted[IOCP_SO_PRIORITY] = chanPtr->settings.sockopts[IOCP_SO_PRIORITY];
+	wanted[IOCP_SO_PRIORITY] = chanPtr->settingsPtr->sockopts[IOCP_SO_PRIORITY];
     }
     for (int i = 0; qosFields[i].name != NULL; i++) {
 	IocpSockopt which = qosFields[i].which;

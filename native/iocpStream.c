@@ -32,7 +32,7 @@ IocpStreamSend(IocpChan *chanPtr, int toWrite)
 
     if (!IOCP_NODELAY_SENDS || toWrite > STREAM_MAX
 	    || toWrite != Tcl_GetChannelBufferSize(chanPtr->channel)
-	    || chanPtr->settings.sockopts[IOCP_SO_NODELAY] <= 0
+	    || chanPtr->settingsPtr->sockopts[IOCP_SO_NODELAY] <= 0
 	    || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING) || pass == chanPtr->streamPass) {
 	return;
     }

@@ -26,7 +26,8 @@ Iocp_OpenTcpClient(Tcl_Interp *interp, const char *port, const char *host, const
     if (GetPort(interp, port, &remote) != TCL_OK || GetPort(interp, myport, &local) != TCL_OK) {
 	return NULL;
     }
-    return IocpOpenClient(interp, remote, host, myaddr, local, async, NULL);
+    return IocpOpenClient(interp, remote, host, myaddr, local, async,
+	    &iocpDefaultSettings);
 }
 
 Tcl_Channel
@@ -38,7 +39,8 @@ Iocp_OpenTcpServer(Tcl_Interp *interp, const char *port, const char *host,
     if (GetPort(interp, port, &local) != TCL_OK) {
 	return NULL;
     }
-    return IocpOpenServer(interp, local, host, acceptProc, acceptData, 0, NULL);
+    return IocpOpenServer(interp, local, host, acceptProc, acceptData, 0,
+	    &iocpDefaultSettings);
 }
 
 /*

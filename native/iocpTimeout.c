@@ -38,13 +38,13 @@ struct IocpTimed {
 static uint64_t
 IdleNs(const IocpTimed *timedPtr)
 {
-    return (uint64_t)timedPtr->chanPtr->settings.idleTimeoutMs * IOCP_MS;
+    return (uint64_t)timedPtr->chanPtr->settingsPtr->idleTimeoutMs * IOCP_MS;
 }
 
 static uint64_t
 RequestNs(const IocpTimed *timedPtr)
 {
-    return (uint64_t)timedPtr->chanPtr->settings.requestTimeoutMs * IOCP_MS;
+    return (uint64_t)timedPtr->chanPtr->settingsPtr->requestTimeoutMs * IOCP_MS;
 }
 
 static uint64_t
@@ -183,7 +183,7 @@ IocpTimeoutWatch(IocpChan *chanPtr)
     if (chanPtr->listenerPtr != NULL) {
 	return 1;		/* They are those of what it accepts. */
     }
-    if (chanPtr->settings.idleTimeoutMs == 0 && chanPtr->settings.requestTimeoutMs == 0
+    if (chanPtr->settingsPtr->idleTimeoutMs == 0 && chanPtr->settingsPtr->requestTimeoutMs == 0
 	    && !IocpProxyAwaits(chanPtr)) {
 	IocpTimeoutForget(chanPtr);
 	return 1;
