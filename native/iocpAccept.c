@@ -16,6 +16,7 @@
 struct IocpAcceptScript {
     Tcl_Interp *interp;
     int safe;			/* A safe interpreter has made it. */
+    int isList;			/* The script is one command, without anything to substitute. */
     IocpAcceptScript *nextPtr;	/* The others of the interpreter. */
     IocpAcceptScript **linkPtr;	/* What points to this one; NULL: not on a list any more. */
     char script[];
@@ -105,6 +106,28 @@ IocpAcceptScriptFree(void *clientData)
     Tcl_Free((char *)acceptPtr);
 }
 
+/*
+ * IsList --
+ *	Whether a script is just what Tcl would write for a list: then its words are the elements.
+ */
+static int
+IsList(const char *script)
+{
+    Tcl_Size argc;
+    const char **argv;
+    char *list;
+    int same;
+
+    if (Tcl_SplitList(NULL, script, &argc, &argv) != TCL_OK) {
+	return 0;
+    }
+    list = Tcl_Merge(argc, argv);
+    same = strcmp(list, script) == 0;
+    Tcl_Free(list);
+    Tcl_Free((char *)argv);
+    return same;
+}
+
 IocpAcceptScript *
 IocpAcceptScriptNew(Tcl_Interp *interp, const char *script)
 {
@@ -112,6 +135,7 @@ IocpAcceptScriptNew(Tcl_Interp *interp, const char *script)
 	    (unsigned)(sizeof(IocpAcceptScript) + strlen(script) + 1));
 
     acceptPtr->safe = Tcl_IsSafe(interp);
+    acceptPtr->isList = IsList(script);
     acceptPtr->linkPtr = NULL;
     strcpy(acceptPtr->script, script);
     Adopt(acceptPtr, interp);
@@ -143,6 +167,27 @@ IocpAcceptTakeOn(IocpAcceptScript *acceptPtr, IocpChan *chanPtr)
 }
 
 /*
+ * Command --
+ *	The script with its arguments. In a list they are objects, so that the procedure gets this
+ *	one for the channel's name.
+ */
+static Tcl_Obj *
+Command(const IocpAcceptScript *acceptPtr, Tcl_Obj *namePtr, const char *address, int port)
+{
+    Tcl_Obj *commandPtr;
+
+    if (!acceptPtr->isList) {
+	return Tcl_ObjPrintf("%s %s %s %d", acceptPtr->script, Tcl_GetString(namePtr), address,
+		port);
+    }
+    commandPtr = Tcl_NewStringObj(acceptPtr->script, -1);
+    Tcl_ListObjAppendElement(NULL, commandPtr, namePtr);
+    Tcl_ListObjAppendElement(NULL, commandPtr, Tcl_NewStringObj(address, -1));
+    Tcl_ListObjAppendElement(NULL, commandPtr, Tcl_NewIntObj(port));
+    return commandPtr;
+}
+
+/*
  * IocpAcceptProc --
  *	Call the script of socket2 -server with the channel, the address and the port. Without its
  *	interpreter, nobody can take the connection.
@@ -152,7 +197,7 @@ IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
 {
     IocpAcceptScript *acceptPtr = clientData;
     Tcl_Interp *interp = acceptPtr->interp;
-    Tcl_Obj *commandPtr;
+    Tcl_Obj *commandPtr, *namePtr;
     int result;
 
     if (interp == NULL) {
@@ -163,11 +208,14 @@ IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
     Tcl_Preserve(interp);
     Tcl_RegisterChannel(interp, channel);
     Tcl_RegisterChannel(NULL, channel);	/* The script may close it. */
-    commandPtr = Tcl_ObjPrintf("%s %s %s %d", acceptPtr->script, Tcl_GetChannelName(channel),
-	    address, port);
+    namePtr = IocpNameNew(Tcl_GetChannelInstanceData(channel));
+    Tcl_IncrRefCount(namePtr);	/* The script may move the channel to another thread. */
+    commandPtr = Command(acceptPtr, namePtr, address, port);
     Tcl_IncrRefCount(commandPtr);
     result = Tcl_EvalObjEx(interp, commandPtr, TCL_EVAL_GLOBAL | TCL_EVAL_DIRECT);
     Tcl_DecrRefCount(commandPtr);
+    IocpNameForget(namePtr);
+    Tcl_DecrRefCount(namePtr);
     if (result != TCL_OK) {
 	Tcl_BackgroundException(interp, result);
 	Tcl_UnregisterChannel(interp, channel);

@@ -355,6 +355,7 @@ IocpChanClose(IocpChan *chanPtr)
     sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
     IocpChanRef(chanPtr);
     IocpCopyStop(chanPtr);
+    IocpNameDrop(chanPtr);
     chanPtr->channel = NULL;
     chanPtr->watchMask = 0;
     chanPtr->state = IOCP_CLOSING;
@@ -558,6 +559,7 @@ Leave(IocpChan *chanPtr)
     int along = 0;
 
     IocpCopyStop(chanPtr);
+    IocpNameDrop(chanPtr);
     chanPtr->flags |= IOCP_CHANF_DETACHED;
     IocpConnectLeave(chanPtr);
     IocpThreadBusyPoll(chanPtr, 0);

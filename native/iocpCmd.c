@@ -265,7 +265,7 @@ IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
 	return TCL_ERROR;
     }
     Tcl_RegisterChannel(interp, channel);
-    Tcl_SetObjResult(interp, Tcl_NewStringObj(Tcl_GetChannelName(channel), -1));
+    Tcl_SetObjResult(interp, IocpNameNew(Tcl_GetChannelInstanceData(channel)));
     return TCL_OK;
 }
 

@@ -355,7 +355,10 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	IocpThreadReap(threadPtr);
     }
     if (told.chanPtr != NULL) {
-	IocpChanUnref(told.chanPtr);
+	if (chanPtr->namePtr != NULL) {
+	    IocpNameForget(chanPtr->namePtr);
+	}
+	IocpChanUnref(chanPtr);
     }
     IocpThreadRelease(threadPtr);
     return 1;

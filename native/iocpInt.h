@@ -264,6 +264,7 @@ typedef struct IocpConnect {
  */
 struct IocpChan {
     Tcl_Channel channel;	/* NULL once Tcl has closed it. */
+    Tcl_Obj *namePtr;		/* What a script got as its name (iocpName.c), or NULL. */
     IocpThread *threadPtr;
     IocpChan *nextPtr, *prevPtr;	/* IocpThread.chansPtr */
     /* The next one in a queue of its thread's, or itself if it is the last; NULL: not in there. */
@@ -643,6 +644,11 @@ int IocpSocketApply(IocpSocket fd, const IocpSettings *settingsPtr);
 int IocpSocketCheck(IocpSocket fd, int listening);
 IocpSocket IocpSocketCopy(IocpSocket fd);
 void IocpSocketAdopt(IocpSocket fd);
+
+/* iocpName.c */
+Tcl_Obj *IocpNameNew(IocpChan *chanPtr);
+void IocpNameForget(Tcl_Obj *namePtr);
+void IocpNameDrop(IocpChan *chanPtr);
 
 /* iocpSettings.c */
 extern const IocpSettings iocpDefaultSettings;
