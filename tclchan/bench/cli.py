@@ -14,7 +14,7 @@ from . import plot, report
 from .contenders import MODES, Tclsh, contenders, find_tclsh
 from .errors import BenchError
 from .machine import Machine, prepare
-from .marks import Mark, check_installed
+from .marks import FILE_MARKS, Mark, check_installed
 from .progress import progress_bar
 from .rounds import measure, planned
 from .workloads import IDLE_CONNECTIONS, WORKLOADS, Run, chosen, need_wrk
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help="measure these beside, where they can do the workload: floor, a C program that makes "
         "the system calls of the io_uring engine and does nothing else; nginx (one worker); "
-        "uvicorn; sendfile(2) is there always",
+        "uvicorn. For files, sendfile(2), and read(2) and send(2), are there always",
     )
     parser.add_argument(
         "--rounds",
@@ -154,7 +154,7 @@ def _main(args: argparse.Namespace) -> int:
     machine = prepare(IDLE_CONNECTIONS, args.pin)
     columns = contenders(tclshs, args.engine, args.mode or MODES, machine.server_cpu)
     marks = [
-        Mark(name, machine.server_cpu, machine.descriptors) for name in (*mark_names, "sendfile")
+        Mark(name, machine.server_cpu, machine.descriptors) for name in (*mark_names, *FILE_MARKS)
     ]
     with tempfile.TemporaryDirectory(prefix="tclchan-bench-") as work:
         run = Run(machine, seconds, args.quick, Path(work), {})

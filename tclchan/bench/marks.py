@@ -19,6 +19,8 @@ from .server import Server, listening_at, serving
 
 _HERE = Path(__file__).parent
 BODY = "x" * 128
+# Those that need no installation, for files.
+FILE_MARKS = ("sendfile", "read+send")
 
 # One worker, which is the process itself: a worker outlives a master that is killed.
 _NGINX = """\
@@ -49,7 +51,7 @@ http {{
 
 @dataclass(frozen=True)
 class Mark:
-    """A server without Tcl: ``floor``, ``nginx``, ``uvicorn`` or ``sendfile``.
+    """A server without Tcl: ``floor``, ``nginx``, ``uvicorn``, ``sendfile`` or ``read+send``.
 
     Attributes:
         name: which of them.
@@ -75,9 +77,12 @@ class Mark:
         return serving([sys.executable, "-P", str(_HERE / "asgi.py"), str(int(keepalive))],
                        self.core)  # fmt: skip
 
-    def serve_file(self, path: Path) -> AbstractContextManager[Server]:
-        """Answer every request with a file, and close."""
-        return serving([sys.executable, "-P", str(_HERE / "sendfile.py"), str(path)], self.core)
+    def serve_file(self, path: Path, buffer_size: int) -> AbstractContextManager[Server]:
+        """Answer every request with a file, and close. Without sendfile(2), by buffers."""
+        command = [sys.executable, "-P", str(_HERE / "download.py"), str(path)]
+        if self.name != "sendfile":
+            command.append(str(buffer_size))
+        return serving(command, self.core)
 
 
 def check_installed(name: str) -> None:

@@ -19,7 +19,7 @@ from .contenders import TCL_DIR, Contender
 from .errors import BenchError, Failure, LeftOut
 from .load import MB, PATTERN, Work
 from .machine import Machine
-from .marks import BODY, Mark
+from .marks import BODY, FILE_MARKS, Mark
 from .server import Server, running
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -140,7 +140,7 @@ def download(run: Run, contender: Contender | Mark, buffer_size: int, copy: str)
     """A large file to one client."""
     path = run.file("large", run.file_bytes)
     if isinstance(contender, Mark):
-        serving = contender.serve_file(path)
+        serving = contender.serve_file(path, buffer_size)
     else:
         copy = _copy_command(contender, copy)
         serving = contender.serve("download.tcl", path=path, copy=copy, bufferSize=buffer_size)
@@ -354,7 +354,7 @@ def _all() -> list[Workload]:
         ("copy", "iocp::copy, buffers of 4,096 bytes", 4096, "::iocp::copy"),
     ):
         for kind, measure, marks in (
-            ("download", download, ("sendfile",)),
+            ("download", download, FILE_MARKS if copy == "fcopy" else FILE_MARKS[:1]),
             ("upload", upload, ()),
         ):
             result.append(
