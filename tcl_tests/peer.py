@@ -218,8 +218,8 @@ class Peer:
                 sock.shutdown(socket.SHUT_WR)
         except OSError:
             return
-        if fate == "rst":
-            self.do_rst(key)
+        if fate == "rst" and self.conns.pop(key, None) is not None:
+            self.reset(sock)
 
     def do_flood(self, key: str) -> str:
         sock = self.conns[key]
@@ -287,12 +287,12 @@ class Peer:
     def do_drain(self, key: str) -> str:
         self.sums[key] = (0, 0)
         self.ends[key] = "0"
-        threading.Thread(target=self._drain, args=(key,), daemon=True).start()
-        return "ok"
-
-    def _drain(self, key: str) -> None:
         sock = self.conns[key]
         sock.settimeout(None)
+        threading.Thread(target=self._drain, args=(key, sock), daemon=True).start()
+        return "ok"
+
+    def _drain(self, key: str, sock: socket.socket) -> None:
         end = "1"
         try:
             while data := sock.recv(1 << 20):
@@ -308,15 +308,19 @@ class Peer:
         return f"{total} {crc} {end}"
 
     def do_answer(self, key: str, count: str, data: str) -> str:
-        def answer() -> None:
-            while self.sums.get(key, (0, 0))[0] < int(count):
-                piece = self.conns[key].recv(4096)
+        args = (key, self.conns[key], int(count), bytes.fromhex(data))
+        threading.Thread(target=self._answer, args=args, daemon=True).start()
+        return "ok"
+
+    def _answer(self, key: str, sock: socket.socket, count: int, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            while self.sums.get(key, (0, 0))[0] < count:
+                piece = sock.recv(4096)
+                if not piece:
+                    return
                 total, crc = self.sums.get(key, (0, 0))
                 self.sums[key] = (total + len(piece), zlib.crc32(piece, crc))
-            self.conns[key].sendall(bytes.fromhex(data))
-
-        threading.Thread(target=answer, daemon=True).start()
-        return "ok"
+            sock.sendall(data)
 
     def do_pending(self, key: str) -> str:
         sock = self.conns[key]
