@@ -272,3 +272,21 @@ def test_patience_with_what_computes(interp: tclchan.Interp) -> None:
     with at_once():
         assert interp.run(drain=interp.stop, patience=0.4) == 0
     assert time.monotonic() - began > 0.4
+
+
+@pytest.mark.posix("there, a signal is an event of the console")
+@pytest.mark.parametrize("notifier", ["tcl", "ring"])
+def test_only_the_main_thread_takes_signals(notifier: str) -> None:
+    code = """
+import pathlib, signal, sys, tclchan
+interp = tclchan.Interp(notifier=sys.argv[1])
+interp.eval("after 1 {set done 1}; vwait done")
+for thread in pathlib.Path("/proc/self/task").iterdir():
+    blocked = (thread / "status").read_text().split("SigBlk:")[1].split()[0]
+    if not int(blocked, 16) >> (signal.SIGTERM - 1) & 1:
+        print(int(thread.name) - int(pathlib.Path("/proc/self").resolve().name))
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, notifier], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"

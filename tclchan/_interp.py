@@ -173,6 +173,8 @@ class Interp:
             if not lib.TclchanInit(tk.interpaddr()):
                 raise AttachError(f"tclchan is not built for Tcl {tk.eval('info patchlevel')}")
             choose_notifier(tk, notifier)
+            with system.signals_blocked():
+                lib.TclchanStartNotifier()
         except BaseException:
             # No traceback may keep it alive: it would be freed on whatever thread drops that.
             self._tk = None

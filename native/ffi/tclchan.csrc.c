@@ -28,6 +28,20 @@ TclchanInit(
 }
 
 /*
+ * TclchanStartNotifier --
+ *	Have Tcl start now what its event loop needs, and not when that first runs. In 8.6 that is a
+ *	thread, which has the signal mask of the thread that starts it.
+ */
+static void
+TclchanStartNotifier(void)
+{
+    int mode = Tcl_SetServiceMode(TCL_SERVICE_NONE);
+
+    Tcl_SetServiceMode(TCL_SERVICE_ALL);
+    Tcl_SetServiceMode(mode);
+}
+
+/*
  * TclchanUnwind --
  *	End whatever script the interpreter is evaluating, though it may compute without ever
  *	entering the event loop, and though it may catch errors. May be called on any thread: Tcl
