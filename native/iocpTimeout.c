@@ -158,16 +158,15 @@ static IocpTimed *
 Add(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
-    IocpTimed *timedPtr;
+    IocpTimed *timedPtr = IocpAlloc(threadPtr, sizeof(IocpTimed));
 
-    if (threadPtr->timedCount + 1 >= threadPtr->timedMax && !Grow(threadPtr)) {
+    if (timedPtr == NULL
+	    || (threadPtr->timedCount + 1 >= threadPtr->timedMax && !Grow(threadPtr))) {
+	IocpFree(threadPtr, timedPtr, sizeof(IocpTimed));
 	return NULL;
     }
-    timedPtr = IocpAlloc(threadPtr, sizeof(IocpTimed));
-    if (timedPtr != NULL) {
-	timedPtr->chanPtr = chanPtr;
-	Put(threadPtr->timed, ++threadPtr->timedCount, timedPtr);
-    }
+    timedPtr->chanPtr = chanPtr;
+    Put(threadPtr->timed, ++threadPtr->timedCount, timedPtr);
     return timedPtr;
 }
 
