@@ -351,8 +351,10 @@ class Peer:
         sock.close()
 
     def do_forget(self) -> str:
-        while self.conns:
-            sock = self.conns.popitem()[1]
+        for key in list(self.conns):
+            sock = self.conns.pop(key, None)
+            if sock is None:  # A thread has reset it.
+                continue
             with contextlib.suppress(OSError):
                 # A thread of ours that waits for the socket would keep it from being closed.
                 sock.shutdown(socket.SHUT_RDWR)
