@@ -16,7 +16,7 @@
 struct IocpAcceptScript {
     Tcl_Interp *interp;
     int safe;			/* A safe interpreter has made it. */
-    int isList;			/* The script is one command, without anything to substitute. */
+    int isList;			/* The script is one command, written as Tcl writes a list. */
     IocpAcceptScript *nextPtr;	/* The others of the interpreter. */
     IocpAcceptScript **linkPtr;	/* What points to this one; NULL: not on a list any more. */
     char script[];
@@ -129,15 +129,27 @@ IsList(const char *script)
 }
 
 IocpAcceptScript *
-IocpAcceptScriptNew(Tcl_Interp *interp, const char *script)
+IocpAcceptScriptNew(Tcl_Interp *interp, Tcl_Obj *scriptPtr)
 {
-    IocpAcceptScript *acceptPtr = (IocpAcceptScript *)Tcl_Alloc(
-	    (unsigned)(sizeof(IocpAcceptScript) + strlen(script) + 1));
+    IocpAcceptScript *acceptPtr;
+    const char *script;
 
+    /*
+     * The arguments come behind the script as it is; in Tcl 9, behind its last word.
+     */
+
+    if (TCL_MAJOR_VERSION >= 9) {
+	scriptPtr = Tcl_ConcatObj(1, &scriptPtr);
+    }
+    Tcl_IncrRefCount(scriptPtr);
+    script = Tcl_GetString(scriptPtr);
+    acceptPtr = (IocpAcceptScript *)Tcl_Alloc(
+	    (unsigned)(sizeof(IocpAcceptScript) + strlen(script) + 1));
     acceptPtr->safe = Tcl_IsSafe(interp);
     acceptPtr->isList = IsList(script);
     acceptPtr->linkPtr = NULL;
     strcpy(acceptPtr->script, script);
+    Tcl_DecrRefCount(scriptPtr);
     Adopt(acceptPtr, interp);
     return acceptPtr;
 }
@@ -209,7 +221,7 @@ IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
     Tcl_RegisterChannel(interp, channel);
     Tcl_RegisterChannel(NULL, channel);	/* The script may close it. */
     namePtr = IocpNameNew(Tcl_GetChannelInstanceData(channel));
-    Tcl_IncrRefCount(namePtr);	/* The script may move the channel to another thread. */
+    Tcl_IncrRefCount(namePtr);	/* The script may close the channel. */
     commandPtr = Command(acceptPtr, namePtr, address, port);
     Tcl_IncrRefCount(commandPtr);
     result = Tcl_EvalObjEx(interp, commandPtr, TCL_EVAL_GLOBAL | TCL_EVAL_DIRECT);

@@ -250,8 +250,7 @@ IocpSocketObjCmd(void *unused, Tcl_Interp *interp, int objc, Tcl_Obj *const objv
 	channel = IocpOpenClient(interp, request.port, request.host, request.myaddr,
 		request.myport, request.async, &request.settings);
     } else {
-	IocpAcceptScript *acceptPtr = IocpAcceptScriptNew(interp,
-		Tcl_GetString(request.serverPtr));
+	IocpAcceptScript *acceptPtr = IocpAcceptScriptNew(interp, request.serverPtr);
 
 	channel = IocpOpenServer(interp, request.port, request.myaddr, IocpAcceptProc, acceptPtr,
 		request.backlog, &request.settings);

@@ -600,7 +600,7 @@ void IocpInheritForked(void);
 Tcl_ObjCmdProc IocpInheritObjCmd;
 
 /* iocpAccept.c */
-IocpAcceptScript *IocpAcceptScriptNew(Tcl_Interp *interp, const char *script);
+IocpAcceptScript *IocpAcceptScriptNew(Tcl_Interp *interp, Tcl_Obj *scriptPtr);
 Tcl_CloseProc IocpAcceptScriptFree;
 int IocpAcceptTakeOn(IocpAcceptScript *acceptPtr, IocpChan *chanPtr);
 Tcl_TcpAcceptProc IocpAcceptProc;
