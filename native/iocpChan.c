@@ -506,6 +506,9 @@ WatchProc(void *instanceData, int mask)
 	IocpTimeoutWait(chanPtr);
     }
     chanPtr->watchMask = mask;
+    if (chanPtr->namePtr != NULL && !IocpEventTells(chanPtr)) {
+	IocpNameForget(chanPtr->namePtr);
+    }
     if (chanPtr->copyPtr != NULL) {
 	IocpEventDirty(chanPtr);	/* Tcl may have written what the copy waits for. */
     }

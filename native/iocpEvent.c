@@ -365,6 +365,18 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 }
 
 /*
+ * IocpEventTells --
+ *	Whether an event of the channel is being told: its name is to be forgotten after that.
+ */
+int
+IocpEventTells(const IocpChan *chanPtr)
+{
+    const IocpTold *toldPtr = chanPtr->threadPtr->toldPtr;
+
+    return toldPtr != NULL && toldPtr->chanPtr == chanPtr;
+}
+
+/*
  * BlockTime --
  *	Tell Tcl how long it may wait: not at all if there is something to do already.
  */

@@ -476,6 +476,7 @@ void IocpEventSourceFree(IocpThread *threadPtr);
 void IocpEventPost(IocpChan *chanPtr);
 void IocpEventTell(IocpChan *chanPtr);
 void IocpEventForget(IocpChan *chanPtr);
+int IocpEventTells(const IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
 void IocpEventDirtySoon(IocpChan *chanPtr);
 void IocpEventStream(IocpChan *chanPtr);

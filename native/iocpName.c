@@ -9,15 +9,18 @@
  *	connections, most of a server's time goes there.
  *
  *	What to do about it: the object that a script gets as the name is known here, and is made to
- *	forget the channel when an event of it has been told. Only channels whose events are being
- *	told are in the array then.
+ *	forget the channel when an event of it has been told, and when Tcl, which tells by itself of
+ *	what it has read ahead, says what is watched for (WatchProc). Of the channels of their own
+ *	thread, only those whose events are being told are in the array then. (A channel that came
+ *	from another thread is known to its script by an object that Tcl has made.)
  */
 
 #include "iocpInt.h"
 
 /*
  * IocpNameNew --
- *	The channel's name for a script.
+ *	The channel's name for a script. The channel has the object as well, so that it stays a
+ *	string: who changes it gets a copy.
  */
 Tcl_Obj *
 IocpNameNew(IocpChan *chanPtr)
