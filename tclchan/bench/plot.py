@@ -16,7 +16,7 @@ from .rounds import Result
 
 _INSTALL = 'matplotlib is not installed: "pip install tclchan[bench]" does that'
 _ROW_INCHES = 0.3
-_COLOURS = 64
+_COLOURS = 256
 _FORMS = "os^v"
 _MARK_FORM = "D"
 
