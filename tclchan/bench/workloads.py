@@ -173,18 +173,26 @@ def idle(run: Run, contender: Contender | Mark) -> Work:
     with pages(contender, keepalive=True) as server:
         size = load.check_page(server.ports[0], "/", BODY.encode())
         alone = load.wrk(server, BUSY_CONNECTIONS, run.seconds, size)
-        before = server.private_bytes()
         with load.idle_connections(server, count):
             # They are accepted one after the other, so it has all of them when it answers this.
             load.check_page(server.ports[0], "/", BODY.encode())
-            memory = server.private_bytes() - before
             work = load.wrk(server, BUSY_CONNECTIONS, run.seconds, size)
     work.extra |= {
         "idle_connections": count,
-        "memory_bytes_per_connection": max(0, memory) / count,
+        "memory_bytes_per_connection": _idle_memory(contender, count) / count,
         "cpu_ratio_to_none_idle": _cpu_ratio(work, alone),
     }
     return work
+
+
+def _idle_memory(contender: Contender | Mark, count: int) -> int:
+    """What they take in a process that has not served others, whose memory they would get."""
+    with pages(contender, keepalive=True) as server:
+        load.check_page(server.ports[0], "/", BODY.encode())
+        before = server.private_bytes()
+        with load.idle_connections(server, count):
+            load.check_page(server.ports[0], "/", BODY.encode())
+            return max(0, server.private_bytes() - before)
 
 
 def slow(run: Run, contender: Contender | Mark) -> Work:
