@@ -329,7 +329,8 @@ class Suites:
         self._pool.shutdown()
 
     def _in_turn(self, run: Run, only: Sequence[str] = (), turn: str = "") -> Outcome:
-        places = AT_ONCE if run.file in ALONE and not own_network() else 1
+        # What has failed for want of time is not to want it again.
+        places = AT_ONCE if only or (run.file in ALONE and not own_network()) else 1
         with self._taking:
             for _ in range(places):
                 self._places.acquire()
