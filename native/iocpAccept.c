@@ -221,7 +221,7 @@ IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
     Tcl_RegisterChannel(interp, channel);
     Tcl_RegisterChannel(NULL, channel);	/* The script may close it. */
     namePtr = IocpNameNew(Tcl_GetChannelInstanceData(channel));
-    Tcl_IncrRefCount(namePtr);	/* The script may close the channel. */
+    Tcl_IncrRefCount(namePtr);	/* The script may end Tcl, and the channel with it. */
     commandPtr = Command(acceptPtr, namePtr, address, port);
     Tcl_IncrRefCount(commandPtr);
     result = Tcl_EvalObjEx(interp, commandPtr, TCL_EVAL_GLOBAL | TCL_EVAL_DIRECT);

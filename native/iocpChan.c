@@ -506,7 +506,7 @@ WatchProc(void *instanceData, int mask)
 	IocpTimeoutWait(chanPtr);
     }
     chanPtr->watchMask = mask;
-    if (chanPtr->namePtr != NULL && !IocpEventTells(chanPtr)) {
+    if (!IocpEventTells(chanPtr)) {
 	IocpNameForget(chanPtr->namePtr);
     }
     if (chanPtr->copyPtr != NULL) {

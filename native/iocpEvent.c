@@ -355,9 +355,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	IocpThreadReap(threadPtr);
     }
     if (told.chanPtr != NULL) {
-	if (chanPtr->namePtr != NULL) {
-	    IocpNameForget(chanPtr->namePtr);
-	}
+	IocpNameForget(chanPtr->namePtr);
 	IocpChanUnref(chanPtr);
     }
     IocpThreadRelease(threadPtr);

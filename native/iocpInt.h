@@ -204,8 +204,10 @@ typedef enum IocpSockopt {
 
 typedef enum IocpProtocol { IOCP_TCP, IOCP_TCP4, IOCP_TCP6, IOCP_MPTCP } IocpProtocol;
 
-/* How a channel is to be; a listener hands it on to the connections that it accepts. Without
- * padding: it is compared as a whole. */
+/*
+ * How a channel is to be; a listener hands it on to the connections that it accepts. Without
+ * padding: it is compared as a whole.
+ */
 typedef struct IocpSettings {
     IocpProtocol protocol;
     IocpRecvMode recvMode;

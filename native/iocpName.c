@@ -33,12 +33,12 @@ IocpNameNew(IocpChan *chanPtr)
 
 /*
  * IocpNameForget --
- *	The object is to be nothing but a string, if Tcl remembers a channel in it.
+ *	The object is to be nothing but a string, if Tcl remembers a channel in it. It may be NULL.
  */
 void
 IocpNameForget(Tcl_Obj *namePtr)
 {
-    const Tcl_ObjType *typePtr = namePtr->typePtr;
+    const Tcl_ObjType *typePtr = namePtr == NULL ? NULL : namePtr->typePtr;
 
     if (typePtr != NULL && strcmp(typePtr->name, "channel") == 0) {
 	typePtr->freeIntRepProc(namePtr);

@@ -173,6 +173,7 @@ class Interp:
             if not lib.TclchanInit(tk.interpaddr()):
                 raise AttachError(f"tclchan is not built for Tcl {tk.eval('info patchlevel')}")
             choose_notifier(tk, notifier)
+            # Tcl 8.6 has a thread for its own event loop.
             with system.signals_blocked():
                 lib.TclchanStartNotifier()
         except BaseException:
