@@ -504,6 +504,13 @@ WatchProc(void *instanceData, int mask)
     }
     if (mask & ~chanPtr->watchMask & TCL_READABLE) {
 	IocpTimeoutWait(chanPtr);
+    } else if (!(mask & TCL_READABLE) && (chanPtr->recvOp.flags & IOCP_OPF_REPEAT)
+	    && !(chanPtr->flags & IOCP_CHANF_TCL_CLOSING)
+	    && Tcl_InputBuffered(chanPtr->channel) == 0) {
+	/*
+	 * It is not that Tcl tells of what it has itself. Perhaps a child is to read the rest.
+	 */
+	IocpRecvEndRepeat(chanPtr);
     }
     chanPtr->watchMask = mask;
     if (!IocpEventTells(chanPtr)) {

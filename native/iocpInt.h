@@ -512,6 +512,7 @@ void IocpChanDrop(IocpChan *chanPtr);
 /* iocpRecv.c */
 int IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr);
 void IocpRecvArm(IocpChan *chanPtr);
+void IocpRecvEndRepeat(IocpChan *chanPtr);
 void IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 size_t IocpRecvTake(IocpChan *chanPtr, char *buf, size_t room);
 void IocpRecvPutBack(IocpChan *chanPtr, IocpBuf *bufPtr);

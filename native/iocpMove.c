@@ -77,6 +77,7 @@ void
 IocpMoveAttach(IocpCopy *copyPtr)
 {
     if (copyPtr->fromPtr != NULL) {
+	IocpRecvEndRepeat(copyPtr->fromPtr);
 	copyPtr->fromPtr->sourcePtr = copyPtr;
     }
     if (copyPtr->toPtr != NULL) {

@@ -17,6 +17,10 @@
  *
  *	Burst-detection posts one buffer more each time the last receive filled all of them, and one
  *	again when it did not fill the first.
+ *
+ *	For a handler, a zero-byte receive goes on after its first result, where the engine can: the
+ *	next request needs no other. What comes while something is unread joins that in its buffer.
+ *	When nobody wants to be told any more, it ends (IocpRecvEndRepeat).
  */
 
 #include "iocpInt.h"
@@ -102,10 +106,51 @@ IocpRecvArm(IocpChan *chanPtr)
 	return;
     }
     opPtr->flags = (chanPtr->flags & IOCP_CHANF_RECV_FULL) ? 0 : IOCP_OPF_EXPECT_WAIT;
+    if (count < 0 && opPtr->flags != 0 && (chanPtr->watchMask & TCL_READABLE)
+	    && chanPtr->sourcePtr == NULL) {
+	opPtr->flags |= IOCP_OPF_REPEAT;
+    }
     if (!IocpOpSubmit(chanPtr, opPtr)) {
 	IocpBufFreeChain(chanPtr->threadPtr, opPtr->bufPtr);
 	opPtr->bufPtr = NULL;
     }
+}
+
+/*
+ * IocpRecvEndRepeat --
+ *	Let a receive that goes on come to its end, and no other follow: what is in the socket stays
+ *	there.
+ */
+void
+IocpRecvEndRepeat(IocpChan *chanPtr)
+{
+    if (chanPtr->recvOp.flags & IOCP_OPF_REPEAT) {
+	chanPtr->recvOp.flags &= ~(unsigned)IOCP_OPF_REPEAT;
+	chanPtr->flags &= ~(unsigned)IOCP_CHANF_RECV_WANTED;
+	IocpOpCancel(chanPtr, &chanPtr->recvOp);
+    }
+}
+
+/*
+ * Join --
+ *	Add what came in a buffer of the pool to what is in the last one of the queue, so that many
+ *	small pieces take no buffer each. (A copy has those of the queue in flight.)
+ * Results:
+ *	0 if there is no such one, or no room in it.
+ */
+static int
+Join(IocpChan *chanPtr, IocpBuf *bufPtr, size_t size)
+{
+    IocpBuf *lastPtr = chanPtr->recvLastPtr;
+
+    if (lastPtr == NULL || size > bufPtr->size || lastPtr->size - lastPtr->end < size
+	    || chanPtr->sourcePtr != NULL) {
+	return 0;
+    }
+    memcpy(lastPtr->data + lastPtr->end, bufPtr->data, size);
+    lastPtr->end += size;
+    IocpBufFree(chanPtr->threadPtr, bufPtr);
+    return 1;
 }
 
 static void
@@ -131,6 +176,9 @@ TakeIn(IocpChan *chanPtr, const IocpCompletion *compPtr)
 
     IOCP_COUNT(chanPtr->threadPtr, bytesReceived, left);
     IocpTimeoutReceived(chanPtr, left);
+    if (compPtr->bufPtr != NULL && Join(chanPtr, bufPtr, left)) {
+	left = 0;
+    }
     while (left > 0) {
 	IocpBuf *nextPtr = bufPtr->nextPtr;
 	size_t part = left < bufPtr->size ? left : bufPtr->size;
@@ -183,7 +231,7 @@ IocpRecvDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     case 0:
 	if (compPtr->result == 0) {
 	    chanPtr->flags |= IOCP_CHANF_EOF;
-	} else {
+	} else if (!(compPtr->flags & IOCP_COMPF_MORE)) {
 	    IocpEventDirty(chanPtr);
 	}
 	break;
@@ -344,8 +392,8 @@ IocpRecvRead(IocpChan *chanPtr, char *buf, int toRead, int *errorCodePtr)
 
 	if (taken > 0) {
 	    chanPtr->recvRun += (size_t)taken;
-	    if (chanPtr->recvFirstPtr == NULL
-		    || chanPtr->settingsPtr->recvMode == IOCP_RECV_BURST) {
+	    if (!chanPtr->recvOp.inFlight && (chanPtr->recvFirstPtr == NULL
+		    || chanPtr->settingsPtr->recvMode == IOCP_RECV_BURST)) {
 		IocpEventDirty(chanPtr);
 	    }
 	    return taken;

@@ -8,9 +8,9 @@
  *
  * The contract:
  *  1. A submitted op that was answered IOCP_QUEUED is reaped exactly once, with a count or a
- *     negative errno. A multishot op (accept) is reaped once per result; each result but the last
- *     has IOCP_COMPF_MORE. An op that was answered IOCP_BUSY still belongs to the caller, who
- *     reaps and submits it again.
+ *     negative errno. A multishot op (accept, IOCP_OPF_REPEAT) is reaped once per result; each
+ *     result but the last has IOCP_COMPF_MORE. An op that was answered IOCP_BUSY still belongs to
+ *     the caller, who reaps and submits it again.
  *  2. From IOCP_QUEUED to its last completion the engine owns the op's engine part and the memory
  *     that its buffers name. Nobody else writes or frees either. The driver may append to the
  *     chain of buffers behind the last of bufCount.
@@ -31,7 +31,7 @@
 
 #include "../iocpPort.h"
 
-#define IOCP_ENGINE_VERSION 4
+#define IOCP_ENGINE_VERSION 5
 
 typedef struct IocpEngine IocpEngine;
 typedef struct IocpHandle IocpHandle;
@@ -79,6 +79,10 @@ typedef enum IocpOpKind {
 #define IOCP_OPF_SHARED 2	/* IOCP_OP_ACCEPT: other processes accept from it, too, and it does
 				 * not block. No more than bufCount are taken, and none is kept
 				 * from the others until the thread gets round to it. */
+#define IOCP_OPF_REPEAT 4	/* IOCP_OP_RECV into pool buffers: it may go on after its first
+				 * result, and ends with that which brings it to IOCP_REPEAT_MAX
+				 * bytes or above. */
+#define IOCP_REPEAT_MAX 32768
 
 /*
  * An op is in flight (inFlight) from IocpOpSubmit to the completion without IOCP_COMPF_MORE, which
@@ -91,7 +95,7 @@ struct IocpOp {
     void *ownerPtr;		/* IocpChan, or IocpAcceptor for IOCP_OP_ACCEPT. */
     /* Request, read by the engine: */
     IocpHandle *handlePtr;
-    unsigned flags;		/* IOCP_OPF_* */
+    unsigned flags;		/* IOCP_OPF_*; it may clear them, and so may who cancels. */
     int bufCount;		/* IOCP_OP_ACCEPT: so many are wanted. Engines that can, stop then;
 				 * others deliver until the op is cancelled. */
     IocpBuf *bufPtr;
@@ -99,6 +103,7 @@ struct IocpOp {
     IocpOp *nextPtr;
     void *requestPtr;		/* What the kernel has of it, where that is something apart. */
     unsigned engineFlags;
+    int repeated;		/* Bytes that IOCP_OPF_REPEAT has brought. */
 };
 
 /* The op of kind IOCP_OP_CONNECT. */

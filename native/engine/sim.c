@@ -5,7 +5,7 @@
  *	It hands everything to the engine that is always there (SIM_INNER) and adds, from a seeded
  *	generator, what is rare in life: ops that find the engine busy, short sends and receives,
  *	interrupted calls, exhausted memory and descriptors, peers that vanish before they are
- *	accepted, completions that come late.
+ *	accepted, completions that come late, receives that go on where they may.
  *	The same seed and the same ops give the same luck. TCLCHAN_SIM_SEED chooses the seed
  *	(default 1).
  *
@@ -103,6 +103,12 @@ SimHold(SimEngine *simPtr, const IocpCompletion *compPtr)
     return 1;
 }
 
+static int
+SimMultishot(const IocpOp *opPtr)
+{
+    return opPtr->kind == IOCP_OP_ACCEPT || (opPtr->flags & IOCP_OPF_REPEAT);
+}
+
 /*
  * SimFault --
  *	The error that an op meets, or 0.
@@ -138,6 +144,7 @@ SimSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
     }
     completion.result = SimFault(simPtr, opPtr);
     opPtr->engineFlags = 0;
+    opPtr->repeated = 0;
     if (completion.result != 0 && SimHold(simPtr, &completion)) {
 	return IOCP_QUEUED;
     }
@@ -185,8 +192,30 @@ SimCancel(IocpEngine *enginePtr, IocpOp *opPtr)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
+    opPtr->flags &= ~(unsigned)IOCP_OPF_REPEAT;
     if (!SimIsHeld(simPtr, opPtr)) {
 	SIM_INNER.cancelProc(simPtr->innerPtr, opPtr);
+    }
+}
+
+/*
+ * SimRepeat --
+ *	Let a receive that has something go on.
+ */
+static void
+SimRepeat(SimEngine *simPtr, IocpCompletion *compPtr)
+{
+    IocpOp *opPtr = compPtr->opPtr;
+
+    if (!SimMultishot(opPtr) || opPtr->kind != IOCP_OP_RECV || compPtr->result <= 0) {
+	return;
+    }
+    opPtr->repeated += compPtr->result;
+    if (opPtr->repeated < IOCP_REPEAT_MAX && !SimChance(simPtr, 8)) {
+	opPtr->engineFlags = 0;
+	if (SIM_INNER.submitProc(simPtr->innerPtr, opPtr) == IOCP_QUEUED) {
+	    compPtr->flags |= IOCP_COMPF_MORE;
+	}
     }
 }
 
@@ -213,7 +242,8 @@ SimReap(IocpEngine *enginePtr, IocpCompletion *completions, int max)
 	/*
 	 * A multishot op's results stay in order: none of them is late.
 	 */
-	if (completions[i].opPtr->kind != IOCP_OP_ACCEPT && SimChance(simPtr, 8)
+	SimRepeat(simPtr, &completions[i]);
+	if (!SimMultishot(completions[i].opPtr) && SimChance(simPtr, 8)
 		&& SimHold(simPtr, &completions[i])) {
 	    memmove(&completions[i], &completions[i + 1],
 		    (size_t)(fresh - 1) * sizeof(*completions));

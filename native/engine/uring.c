@@ -40,6 +40,7 @@
 #define URING_OPF_LISTED 2	/* On the list of cancellations that found the ring full. */
 #define URING_OPF_POLL 4	/* A file's op that waits for room. */
 #define URING_OPF_ACCEPT 8	/* On the list of accepts to be tried. */
+#define URING_OPF_DONE 16	/* Its last completion is on its way to the driver. */
 
 typedef struct UringEngine {
     IocpEngine base;
@@ -122,6 +123,9 @@ UringProbe(char *reason, size_t size)
     switch (result) {
     case 0:
 	result = IocpRecvRingOpen(&recvRing, &ring, 8);
+	if (result == 0) {
+	    IocpRecvRingProbe(&recvRing, &ring);
+	}
 	UringExit(&ring);
 	IocpRecvRingFree(&recvRing);
 	if (result == 0) {
@@ -437,7 +441,7 @@ UringSubmit(IocpEngine *enginePtr, IocpOp *opPtr)
 	    io_uring_prep_recv(sqePtr, fd, vec.iov_base, vec.iov_len, 0);
 	} else {
 	    io_uring_prep_recv(sqePtr, fd, NULL, 0, 0);
-	    IocpRecvRingPrep(&uringPtr->recvRing, sqePtr, !(opPtr->flags & IOCP_OPF_EXPECT_WAIT));
+	    IocpRecvRingPrep(sqePtr, opPtr->flags);
 	}
 	if (opPtr->flags & IOCP_OPF_EXPECT_WAIT) {
 	    sqePtr->ioprio |= IORING_RECVSEND_POLL_FIRST;
@@ -484,7 +488,7 @@ UringCancel(IocpEngine *enginePtr, IocpOp *opPtr)
     UringEngine *uringPtr = (UringEngine *)enginePtr;
 
     opPtr->engineFlags |= URING_OPF_CANCELED;
-    if (opPtr->engineFlags & URING_OPF_ACCEPT) {
+    if (opPtr->engineFlags & (URING_OPF_ACCEPT | URING_OPF_DONE)) {
 	return;
     }
     if (IocpOpIsFile(opPtr)) {
@@ -613,6 +617,7 @@ UringAccept(UringEngine *uringPtr, IocpCompletion *completions, int max)
 	    } else if (result == -EAGAIN) {
 		result = -EINTR;	/* The ring is full. */
 	    }
+	    opPtr->engineFlags |= URING_OPF_DONE;
 	}
 	completions[count++] = (IocpCompletion){
 	    .opPtr = opPtr, .result = result, .flags = more ? IOCP_COMPF_MORE : 0
@@ -663,8 +668,11 @@ UringTranslate(UringEngine *uringPtr, const struct io_uring_cqe *cqePtr, IocpCom
     compPtr->bufPtr = NULL;
     if (cqePtr->flags & IORING_CQE_F_MORE) {
 	compPtr->flags |= IOCP_COMPF_MORE;
-    } else if (opPtr->engineFlags & URING_OPF_LISTED) {
-	UringForgetCancel(uringPtr, opPtr);
+    } else {
+	if (opPtr->engineFlags & URING_OPF_LISTED) {
+	    UringForgetCancel(uringPtr, opPtr);
+	}
+	opPtr->engineFlags |= URING_OPF_DONE;
     }
     if (cqePtr->flags & IORING_CQE_F_SOCK_NONEMPTY) {
 	compPtr->flags |= IOCP_COMPF_MORE_DATA;
