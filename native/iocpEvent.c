@@ -318,6 +318,28 @@ Tell(IocpChan *chanPtr)
 }
 
 /*
+ * FreeBuffers --
+ *	Tcl keeps up to three buffers of -buffersize for each channel that was used. One that has
+ *	been told of everything, and of which no more is expected at once, may wait for long: let
+ *	Tcl free those that are empty, as it does when the size changes. (Not where something is
+ *	stacked on the channel: a transform may be reading into one.)
+ */
+static void
+FreeBuffers(IocpChan *chanPtr)
+{
+    Tcl_Channel channel = chanPtr->channel;
+
+    if (channel != NULL && chanPtr->recvFirstPtr == NULL
+	    && !(chanPtr->flags & IOCP_CHANF_RECV_FULL)
+	    && Tcl_GetTopChannel(channel) == channel && Tcl_InputBuffered(channel) == 0) {
+	int size = (int)Tcl_GetChannelBufferSize(channel);
+
+	Tcl_SetChannelBufferSize(channel, size - 1);
+	Tcl_SetChannelBufferSize(channel, size);
+    }
+}
+
+/*
  * ChanEventProc --
  *	Something may have happened that scripts are to know of.
  */
@@ -355,6 +377,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	IocpThreadReap(threadPtr);
     }
     if (told.chanPtr != NULL) {
+	FreeBuffers(chanPtr);
 	IocpNameForget(chanPtr->namePtr);
 	IocpChanUnref(chanPtr);
     }
