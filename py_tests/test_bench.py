@@ -97,7 +97,12 @@ def test_each_workload(cli: Run, tmp_path: Path, name: str) -> None:
         assert bool(core["left_out"]) == name.startswith("sendcap")
         assert list(driver["cpu_us_per_unit"]["ratio_to"]) == [names[0]] * (not core["left_out"])
     extra = {
-        "idle": {"idle_connections", "memory_bytes_per_connection", "cpu_ratio_to_none_idle"},
+        "idle": {
+            "idle_connections",
+            "memory_bytes_per_connection",
+            "memory_bytes_per_used_connection",
+            "cpu_ratio_to_none_idle",
+        },
         "slow": {"slowest_kB_per_s", "cpu_ratio_to_none_slow"},
         "files": {"p50_us", "p99_us"},
         "latency": {"p50_us", "p99_us"},

@@ -1,10 +1,10 @@
 /*
  * floor.c --
  *	The least that a server takes that makes the system calls of the io_uring engine: a mark of
- *	"tclchan bench" beside socket2. It accepts, receives and sends as engine/uring.c does, and
- *	what a turn has brought leaves with the next wait. Of a request it knows the end only; the
- *	answer is that of http.tcl, or of short.tcl. So what a Tcl server takes more than this, Tcl,
- *	the script and the driver take.
+ *	"tclchan bench" beside socket2. It accepts, receives and sends as engine/uring.c does where
+ *	the kernel can all of that, and what a turn has brought leaves with the next wait. Of a
+ *	request it knows the end only; the answer is that of http.tcl, or of short.tcl. So what a
+ *	Tcl server takes more than this, Tcl, the script and the driver take.
  *
  *	floor keepalive
  *	floor close
@@ -168,8 +168,8 @@ Received(int fd, const struct io_uring_cqe *cqePtr)
     for (int i = 0; i < count; i++) {
 	StartSend(fd);
     }
-    if (count == 0 || !closes) {
-	StartReceive(fd, IORING_RECVSEND_POLL_FIRST);
+    if ((count == 0 || !closes) && !(cqePtr->flags & IORING_CQE_F_MORE)) {
+	StartReceive(fd, IORING_RECVSEND_POLL_FIRST | (closes ? 0 : IORING_RECV_MULTISHOT));
     }
 }
 

@@ -89,15 +89,19 @@ PATTERN = Pattern()
 
 def check_page(port: int, path: str, body: bytes) -> int:
     """Ask once for a page, compare its body, and return the length of the whole answer."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n\r\n"
     with _connected(port) as sock:
-        sock.sendall(request.encode())
-        answer = b""
-        while not answer.endswith(body):
-            data = sock.recv(65536)
-            answer += data
-            if not data or len(answer) > len(body) + 4096:
-                raise Failure(f"wrong reply: {answer[:80]!r}")
+        return check_reply(sock, path, body)
+
+
+def check_reply(sock: socket.socket, path: str, body: bytes) -> int:
+    """The same over a connection that is there already."""
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n\r\n".encode())
+    answer = b""
+    while not answer.endswith(body):
+        data = sock.recv(65536)
+        answer += data
+        if not data or len(answer) > len(body) + 4096:
+            raise Failure(f"wrong reply: {answer[:80]!r}")
     if not answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
         raise Failure(f"wrong reply: {answer[:80]!r}")
     return len(answer)
@@ -258,8 +262,9 @@ def upload(server: Server, size: int, seconds: float) -> Work:
 
 
 @contextmanager
-def idle_connections(server: Server, count: int) -> Iterator[None]:
+def idle_connections(server: Server, count: int) -> Iterator[list[socket.socket]]:
     """Hold so many connections, from as many source addresses as that takes, and say nothing."""
+    socks = []
     with ExitStack() as stack:
         for number in range(count):
             sock = stack.enter_context(socket.socket())
@@ -271,7 +276,8 @@ def idle_connections(server: Server, count: int) -> Iterator[None]:
                 sock.connect((LOCALHOST, server.ports[0]))
             except OSError as error:
                 raise Failure(f"connection {number + 1} of {count}: {error}") from error
-        yield
+            socks.append(sock)
+        yield socks
 
 
 @dataclass

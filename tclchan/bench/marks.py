@@ -118,7 +118,8 @@ def _nginx(mark: Mark, keepalive: bool) -> Iterator[Server]:
                 work=work,
                 user="root" if os.geteuid() == 0 else "nobody",
                 descriptors=mark.descriptors,
-                connections=mark.descriptors - 100,
+                # It closes kept-alive ones when only a sixteenth is left.
+                connections=2 * mark.descriptors,
                 keepalive=600 if keepalive else 0,
                 address=LOCALHOST,
                 port=port,

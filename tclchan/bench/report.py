@@ -111,6 +111,7 @@ _EXTRA: dict[str, tuple[str, Callable[[float], str]]] = {
     "connections_accepted": ("accepted", "{:,.0f}".format),
     "idle_connections": ("idle", "{:,.0f}".format),
     "memory_bytes_per_connection": ("bytes/idle", "{:,.0f}".format),
+    "memory_bytes_per_used_connection": ("bytes/used", "{:,.0f}".format),
     "cpu_ratio_to_none_idle": ("CPU/none idle", "{:.2f}".format),
     "slowest_kB_per_s": ("slowest kB/s", "{:,.0f}".format),
     "cpu_ratio_to_none_slow": ("CPU/none slow", "{:.2f}".format),

@@ -177,22 +177,31 @@ def idle(run: Run, contender: Contender | Mark) -> Work:
             # They are accepted one after the other, so it has all of them when it answers this.
             load.check_page(server.ports[0], "/", BODY.encode())
             work = load.wrk(server, BUSY_CONNECTIONS, run.seconds, size)
+    fresh, used = _idle_memory(contender, count)
     work.extra |= {
         "idle_connections": count,
-        "memory_bytes_per_connection": _idle_memory(contender, count) / count,
+        "memory_bytes_per_connection": fresh / count,
+        "memory_bytes_per_used_connection": used / count,
         "cpu_ratio_to_none_idle": _cpu_ratio(work, alone),
     }
     return work
 
 
-def _idle_memory(contender: Contender | Mark, count: int) -> int:
-    """What they take in a process that has not served others, whose memory they would get."""
+def _idle_memory(contender: Contender | Mark, count: int) -> tuple[int, int]:
+    """What they take before and after a request on each.
+
+    In a process that has not served others, whose memory they would get.
+    """
+    body = BODY.encode()
     with pages(contender, keepalive=True) as server:
-        load.check_page(server.ports[0], "/", BODY.encode())
+        load.check_page(server.ports[0], "/", body)
         before = server.private_bytes()
-        with load.idle_connections(server, count):
-            load.check_page(server.ports[0], "/", BODY.encode())
-            return max(0, server.private_bytes() - before)
+        with load.idle_connections(server, count) as socks:
+            load.check_page(server.ports[0], "/", body)
+            fresh = server.private_bytes() - before
+            for sock in socks:
+                load.check_reply(sock, "/", body)
+            return max(0, fresh), max(0, server.private_bytes() - before)
 
 
 def slow(run: Run, contender: Contender | Mark) -> Work:
