@@ -348,9 +348,7 @@ IocpChanClose(IocpChan *chanPtr)
     IocpThread *threadPtr = chanPtr->threadPtr;
     int error, sending;
 
-    if (chanPtr->deferred) {
-	IocpThreadReap(threadPtr);	/* Nobody else tells the peer of the end. */
-    }
+    IocpSendLast(chanPtr);	/* Nobody else tells the peer of the end. */
     error = chanPtr->sendErrorUntold ? chanPtr->sendError : 0;
     sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
     IocpChanRef(chanPtr);

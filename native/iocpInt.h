@@ -525,6 +525,7 @@ void IocpRecvDetachPool(IocpChan *chanPtr);
 int IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr);
 void IocpSendStart(IocpChan *chanPtr);
 void IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
+void IocpSendLast(IocpChan *chanPtr);
 void IocpSendDiscard(IocpChan *chanPtr);
 void IocpSendShutdown(IocpChan *chanPtr);
 void IocpSendRetryLater(IocpChan *chanPtr);

@@ -3,7 +3,8 @@
  *	Sending. A write goes to the kernel at once, since a script may do anything next, and wait
  *	for its effect; or, of a handler among others, when they have been called (iocpDefer.c).
  *	Only what is put off, or what the kernel has no room for, is queued, in at most -sendcap
- *	buffers, and sent by ops: one vectored send at a time, so that order is certain.
+ *	buffers, and sent by ops (but see IocpSendLast): one vectored send at a time, so that order
+ *	is certain.
  *
  *	A forked child has no engine for what it has from its parent: see SendInPlace.
  */
@@ -213,6 +214,30 @@ SendError(IocpChan *chanPtr, int *errorCodePtr)
 }
 
 /*
+ * Hand --
+ *	Hand to the kernel what it takes at once.
+ * Results:
+ *	How many bytes; 0 if they have to wait; or a negative errno.
+ */
+static int
+Hand(IocpChan *chanPtr, const char *buf, size_t size)
+{
+    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
+    int result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, size);
+
+    chanPtr->sentTold = chanPtr->threadPtr->toldCount;
+    switch (-result) {
+    case EAGAIN:
+    case EINTR:
+    case ENOBUFS:
+    case ENOMEM:
+	return 0;
+    default:
+	return result;
+    }
+}
+
+/*
  * SendNow --
  *	Send what the kernel takes at once, if nothing is ahead of it.
  * Results:
@@ -221,28 +246,52 @@ SendError(IocpChan *chanPtr, int *errorCodePtr)
 static int
 SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
 {
-    IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
     int result;
 
     if (chanPtr->sendFirstPtr != NULL || chanPtr->filePtr != NULL) {
 	return 0;
     }
-    result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, (size_t)toWrite);
-    chanPtr->sentTold = chanPtr->threadPtr->toldCount;
-    switch (result < 0 ? -result : 0) {
-    case 0:
-	IOCP_COUNT(chanPtr->threadPtr, bytesSent, result);
-	IocpTimeoutSent(chanPtr);
-	return result;
-    case EAGAIN:
-    case EINTR:
-    case ENOBUFS:
-    case ENOMEM:
-	return 0;
-    default:
+    result = Hand(chanPtr, buf, (size_t)toWrite);
+    if (result < 0) {
 	IocpChanError(chanPtr, -result);
 	chanPtr->sendError = -result;
 	return 0;
+    }
+    if (result > 0) {
+	IOCP_COUNT(chanPtr->threadPtr, bytesSent, result);
+	IocpTimeoutSent(chanPtr);
+    }
+    return result;
+}
+
+/*
+ * IocpSendLast --
+ *	What was put off is the last that is sent, and waits no more. One buffer leaves by itself,
+ *	as far as the kernel takes it; several leave as one, with all that others have put off.
+ */
+void
+IocpSendLast(IocpChan *chanPtr)
+{
+    const IocpBuf *bufPtr;
+    int result;
+
+    if (!chanPtr->deferred) {
+	return;
+    }
+    if (chanPtr->sendCount > 1) {
+	IocpThreadReap(chanPtr->threadPtr);
+	return;
+    }
+    IocpDeferTake(chanPtr);
+    bufPtr = chanPtr->sendFirstPtr;
+    if (bufPtr == NULL) {
+	return;			/* It has left. */
+    }
+    result = Hand(chanPtr, bufPtr->data + bufPtr->start, bufPtr->end - bufPtr->start);
+    if (result < 0) {
+	Failed(chanPtr, -result);
+    } else {
+	Consume(chanPtr, (size_t)result);
     }
 }
 
@@ -379,9 +428,7 @@ IocpSendDiscard(IocpChan *chanPtr)
 void
 IocpSendShutdown(IocpChan *chanPtr)
 {
-    if (chanPtr->deferred) {
-	IocpThreadReap(chanPtr->threadPtr);
-    }
+    IocpSendLast(chanPtr);
     chanPtr->flags |= IOCP_CHANF_SHUT_WRITE;
     if (chanPtr->state == IOCP_CONNECTING
 	    || (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0)) {
