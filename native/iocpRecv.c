@@ -125,7 +125,6 @@ void
 IocpRecvEndRepeat(IocpChan *chanPtr)
 {
     if (chanPtr->recvOp.flags & IOCP_OPF_REPEAT) {
-	chanPtr->recvOp.flags &= ~(unsigned)IOCP_OPF_REPEAT;
 	chanPtr->flags &= ~(unsigned)IOCP_CHANF_RECV_WANTED;
 	IocpOpCancel(chanPtr, &chanPtr->recvOp);
     }

@@ -424,6 +424,7 @@ IocpOpSubmit(IocpChan *chanPtr, IocpOp *opPtr)
 void
 IocpOpCancel(IocpChan *chanPtr, IocpOp *opPtr)
 {
+    opPtr->flags &= ~(unsigned)IOCP_OPF_REPEAT;
     if (opPtr->inFlight) {
 	chanPtr->threadPtr->enginePtr->typePtr->cancelProc(chanPtr->threadPtr->enginePtr, opPtr);
     }

@@ -95,7 +95,8 @@ struct IocpOp {
     void *ownerPtr;		/* IocpChan, or IocpAcceptor for IOCP_OP_ACCEPT. */
     /* Request, read by the engine: */
     IocpHandle *handlePtr;
-    unsigned flags;		/* IOCP_OPF_*; it may clear them, and so may who cancels. */
+    unsigned flags;		/* IOCP_OPF_*; it may clear them. A cancel clears
+				 * IOCP_OPF_REPEAT before the engine hears of it. */
     int bufCount;		/* IOCP_OP_ACCEPT: so many are wanted. Engines that can, stop then;
 				 * others deliver until the op is cancelled. */
     IocpBuf *bufPtr;

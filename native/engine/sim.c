@@ -192,7 +192,6 @@ SimCancel(IocpEngine *enginePtr, IocpOp *opPtr)
 {
     SimEngine *simPtr = (SimEngine *)enginePtr;
 
-    opPtr->flags &= ~(unsigned)IOCP_OPF_REPEAT;
     if (!SimIsHeld(simPtr, opPtr)) {
 	SIM_INNER.cancelProc(simPtr->innerPtr, opPtr);
     }
@@ -207,7 +206,7 @@ SimRepeat(SimEngine *simPtr, IocpCompletion *compPtr)
 {
     IocpOp *opPtr = compPtr->opPtr;
 
-    if (!SimMultishot(opPtr) || opPtr->kind != IOCP_OP_RECV || compPtr->result <= 0) {
+    if (!(opPtr->flags & IOCP_OPF_REPEAT) || compPtr->result <= 0) {
 	return;
     }
     opPtr->repeated += compPtr->result;
