@@ -21,11 +21,17 @@
  *	For a handler, a zero-byte receive goes on after its first result, where the engine can: the
  *	next request needs no other. What comes while something is unread joins that in its buffer.
  *	When nobody wants to be told any more, it ends (IocpRecvEndRepeat).
+ *
+ *	Buffers of the pool are large, and are filled ahead of the script: with those of all
+ *	connections that wait for it, the pool would be used up, and none of them be in the
+ *	processor's cache. So what is small goes into memory of its size at once (CopyOut), and the
+ *	kernel fills the same few buffers over and over.
  */
 
 #include "iocpInt.h"
 
 #define ASK_MAX 4
+#define COPY_MAX 960		/* With its header, a size that malloc has at hand. */
 #define RUN_MAX 16000000	/* So many bytes are enough for one read of everything. */
 
 static size_t
@@ -160,6 +166,33 @@ Append(IocpChan *chanPtr, IocpBuf *bufPtr)
 }
 
 /*
+ * CopyOut --
+ *	Put a small piece that came in a buffer of the pool into one of its own. Only the first that
+ *	is unread: what comes behind it would find no room in there to join it. (A copy wants them
+ *	as they are.)
+ * Results:
+ *	0 if it is to stay where it is.
+ */
+static int
+CopyOut(IocpChan *chanPtr, IocpBuf *bufPtr, size_t size)
+{
+    IocpBuf *copyPtr;
+
+    if (size > COPY_MAX || chanPtr->recvFirstPtr != NULL || chanPtr->sourcePtr != NULL) {
+	return 0;
+    }
+    copyPtr = IocpBufNew(chanPtr->threadPtr, size);
+    if (copyPtr == NULL) {
+	return 0;
+    }
+    memcpy(copyPtr->data, bufPtr->data, size);
+    copyPtr->end = size;
+    Append(chanPtr, copyPtr);
+    IocpBufFree(chanPtr->threadPtr, bufPtr);
+    return 1;
+}
+
+/*
  * TakeIn --
  *	Put the received bytes into the queue: the pool buffers that they came in, or as many of the
  *	op's own buffers as they fill.
@@ -175,7 +208,8 @@ TakeIn(IocpChan *chanPtr, const IocpCompletion *compPtr)
 
     IOCP_COUNT(chanPtr->threadPtr, bytesReceived, left);
     IocpTimeoutReceived(chanPtr, left);
-    if (compPtr->bufPtr != NULL && Join(chanPtr, bufPtr, left)) {
+    if (compPtr->bufPtr != NULL
+	    && (Join(chanPtr, bufPtr, left) || CopyOut(chanPtr, bufPtr, left))) {
 	left = 0;
     }
     while (left > 0) {
