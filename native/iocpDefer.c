@@ -56,9 +56,7 @@ PushChan(IocpThread *threadPtr, IocpChan *chanPtr)
 		bufPtr->data + bufPtr->start + skip, size - skip);
 	if (result >= 0) {
 	    chanPtr->pushed += (size_t)result;
-	}
-	if (result < 0 && result != -EAGAIN && result != -EINTR && result != -ENOBUFS
-		&& result != -ENOMEM) {
+	} else if (!IocpSendLater(result)) {
 	    chanPtr->pushError = -result;
 	}
 	if (result != (int)(size - skip)) {

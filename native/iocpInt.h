@@ -526,6 +526,7 @@ int IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCod
 void IocpSendStart(IocpChan *chanPtr);
 void IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpSendLast(IocpChan *chanPtr);
+int IocpSendLater(int result);
 void IocpSendDiscard(IocpChan *chanPtr);
 void IocpSendShutdown(IocpChan *chanPtr);
 void IocpSendRetryLater(IocpChan *chanPtr);

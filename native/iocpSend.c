@@ -214,6 +214,25 @@ SendError(IocpChan *chanPtr, int *errorCodePtr)
 }
 
 /*
+ * IocpSendLater --
+ *	Whether what a send had for its result, a negative errno, is no fault of the connection: it
+ *	can be made later.
+ */
+int
+IocpSendLater(int result)
+{
+    switch (-result) {
+    case EAGAIN:
+    case EINTR:
+    case ENOBUFS:
+    case ENOMEM:
+	return 1;
+    default:
+	return 0;
+    }
+}
+
+/*
  * Hand --
  *	Hand to the kernel what it takes at once.
  * Results:
@@ -226,15 +245,7 @@ Hand(IocpChan *chanPtr, const char *buf, size_t size)
     int result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, size);
 
     chanPtr->sentTold = chanPtr->threadPtr->toldCount;
-    switch (-result) {
-    case EAGAIN:
-    case EINTR:
-    case ENOBUFS:
-    case ENOMEM:
-	return 0;
-    default:
-	return result;
-    }
+    return IocpSendLater(result) ? 0 : result;
 }
 
 /*
