@@ -402,7 +402,8 @@ def _all() -> list[Workload]:
     result += [
         Workload(
             "idle",
-            f"requests over {BUSY_CONNECTIONS} connections beside {IDLE_CONNECTIONS:,} idle ones",
+            f"requests over {BUSY_CONNECTIONS} connections beside {IDLE_CONNECTIONS:,} idle ones,"
+            " or as many as there can be",
             "request",
             idle,
             ("floor", "nginx"),
