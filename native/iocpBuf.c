@@ -52,6 +52,22 @@ IocpBufNew(IocpThread *threadPtr, size_t size)
 }
 
 /*
+ * IocpBufCopy --
+ *	A buffer that holds size bytes from data on, and no more.
+ */
+IocpBuf *
+IocpBufCopy(IocpThread *threadPtr, const char *data, size_t size)
+{
+    IocpBuf *bufPtr = IocpBufNew(threadPtr, size);
+
+    if (bufPtr != NULL) {
+	memcpy(bufPtr->data, data, size);
+	bufPtr->end = size;
+    }
+    return bufPtr;
+}
+
+/*
  * IocpBufFree --
  *	Free a buffer, or give it back to the engine's pool.
  */

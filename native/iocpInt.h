@@ -420,6 +420,7 @@ typedef enum IocpHost {
 void *IocpAlloc(IocpThread *threadPtr, size_t size);
 void IocpFree(IocpThread *threadPtr, void *memory, size_t size);
 IocpBuf *IocpBufNew(IocpThread *threadPtr, size_t size);
+IocpBuf *IocpBufCopy(IocpThread *threadPtr, const char *data, size_t size);
 void IocpBufFree(IocpThread *threadPtr, IocpBuf *bufPtr);
 void IocpBufFreeChain(IocpThread *threadPtr, IocpBuf *bufPtr);
 void IocpBufAppend(IocpBuf **firstPtrPtr, IocpBuf **lastPtrPtr, IocpBuf *bufPtr);

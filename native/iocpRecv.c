@@ -181,12 +181,10 @@ CopyOut(IocpChan *chanPtr, IocpBuf *bufPtr, size_t size)
     if (size > COPY_MAX || chanPtr->recvFirstPtr != NULL || chanPtr->sourcePtr != NULL) {
 	return 0;
     }
-    copyPtr = IocpBufNew(chanPtr->threadPtr, size);
+    copyPtr = IocpBufCopy(chanPtr->threadPtr, bufPtr->data, size);
     if (copyPtr == NULL) {
 	return 0;
     }
-    memcpy(copyPtr->data, bufPtr->data, size);
-    copyPtr->end = size;
     Append(chanPtr, copyPtr);
     IocpBufFree(chanPtr->threadPtr, bufPtr);
     return 1;
@@ -489,13 +487,11 @@ IocpRecvDetachPool(IocpChan *chanPtr)
 
 	if (bufPtr->poolId >= 0) {
 	    size_t size = bufPtr->end - bufPtr->start;
-	    IocpBuf *copyPtr = IocpBufNew(chanPtr->threadPtr, size);
+	    IocpBuf *copyPtr = IocpBufCopy(chanPtr->threadPtr, bufPtr->data + bufPtr->start, size);
 
 	    if (copyPtr == NULL) {
 		Tcl_Panic("unable to alloc %lu bytes", (unsigned long)size);
 	    }
-	    memcpy(copyPtr->data, bufPtr->data + bufPtr->start, size);
-	    copyPtr->end = size;
 	    IocpBufFree(chanPtr->threadPtr, bufPtr);
 	    bufPtr = copyPtr;
 	}

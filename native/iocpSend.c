@@ -158,13 +158,11 @@ IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 static int
 Accept(IocpChan *chanPtr, const char *buf, size_t size)
 {
-    IocpBuf *bufPtr = IocpBufNew(chanPtr->threadPtr, size);
+    IocpBuf *bufPtr = IocpBufCopy(chanPtr->threadPtr, buf, size);
 
     if (bufPtr == NULL) {
 	return 0;
     }
-    memcpy(bufPtr->data, buf, size);
-    bufPtr->end = size;
     IocpBufAppend(&chanPtr->sendFirstPtr, &chanPtr->sendLastPtr, bufPtr);
     if (chanPtr->sendFirstPtr == bufPtr) {
 	IocpTimeoutWait(chanPtr);
