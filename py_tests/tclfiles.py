@@ -64,7 +64,7 @@ def judge(
     assert total == passed + skipped > 0
     explained = 0
     for count, constraint in SKIPS.findall(output[totals.end() :]):
-        assert f"without {constraint}: " in output, f"nobody says why {constraint} does not hold"
+        assert f"\nwithout {constraint}: " in output, f"nobody says why {constraint} does not hold"
         explained += int(count)
     assert explained == skipped
     if passed == 0:
