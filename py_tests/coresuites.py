@@ -342,15 +342,17 @@ class Suites:
     def _run(self, run: Run, only: Sequence[str] = (), turn: str = "") -> Outcome:
         name = "-".join(filter(None, [*run, turn])).replace(".test", "")
         directory = self.directory / name
-        (directory / "tmp").mkdir(parents=True)
+        # Some tests write into their user's home: none is to meet another's file, or to leave one.
+        home = directory / "tmp"
+        home.mkdir(parents=True)
         tests, server = linked_tests(run, directory / "tests")
         command = [*own_network(), *server, shell(run, directory), str(tests / run.file)]
         output = directory / "output"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [*command, *options(run, only), "-tmpdir", str(directory / "tmp")],
-                cwd=directory / "tmp",
-                env=environment(run, self._test_commands(run)),
+                [*command, *options(run, only), "-tmpdir", str(home)],
+                cwd=home,
+                env={**environment(run, self._test_commands(run)), "HOME": str(home)},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
