@@ -58,9 +58,7 @@ IocpChanNew(IocpThread *threadPtr, IocpSocket fd, IocpState state)
     chanPtr->recvOp = (IocpOp){
 	.kind = IOCP_OP_RECV, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
     };
-    chanPtr->sendOp = (IocpOp){
-	.kind = IOCP_OP_SEND, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
-    };
+    chanPtr->sendPtr = (IocpSend *)&iocpNoSend;
 
     /*
      * A client often has sent its request by the time its connection is accepted.
@@ -88,6 +86,7 @@ IocpChanUnref(IocpChan *chanPtr)
 	IOCP_ASSERT(chanPtr->state == IOCP_CLOSED);
 	IOCP_ASSERT(chanPtr->inFlight == 0);
 	IocpSettingsDrop(chanPtr);
+	IocpSendFree(chanPtr);
 	IocpFree(chanPtr->threadPtr, chanPtr, sizeof(IocpChan));
     }
 }
@@ -116,8 +115,9 @@ EachHandle(IocpChan *chanPtr, void (*proc)(IocpEngine *enginePtr, IocpHandle *ha
 static int
 EachSend(IocpChan *chanPtr, void (*proc)(IocpEngine *enginePtr, IocpOp *opPtr))
 {
+    IocpSend *sendPtr = chanPtr->sendPtr;
     IocpOp *ops[] = {
-	&chanPtr->sendOp, chanPtr->filePtr == NULL ? NULL : &chanPtr->filePtr->fileOp.op
+	&sendPtr->op, sendPtr->filePtr == NULL ? NULL : &sendPtr->filePtr->fileOp.op
     };
     int count = 0;
 
@@ -197,7 +197,7 @@ IocpChanReady(const IocpChan *chanPtr)
 		|| (chanPtr->flags & IOCP_CHANF_EOF) || chanPtr->recvError != 0)) {
 	    mask |= TCL_READABLE;
 	}
-	if (chanPtr->sendCount < chanPtr->settingsPtr->sendCap || chanPtr->sendError != 0
+	if (chanPtr->sendPtr->count < chanPtr->settingsPtr->sendCap || chanPtr->sendError != 0
 		|| (chanPtr->flags & IOCP_CHANF_RESET)) {
 	    mask |= TCL_WRITABLE;
 	}
@@ -233,14 +233,14 @@ IocpChanTryFinish(IocpChan *chanPtr)
     int abort = (chanPtr->flags & IOCP_CHANF_ABORT) || chanPtr->sendError != 0;
 
     if (chanPtr->state != IOCP_CLOSING || chanPtr->inFlight > 0
-	    || (chanPtr->sendFirstPtr != NULL && !abort)) {
+	    || (chanPtr->sendPtr->firstPtr != NULL && !abort)) {
 	return;
     }
     if (chanPtr->listenerPtr != NULL) {
 	IocpListenFree(chanPtr);
     }
     if (chanPtr->handle.fd != IOCP_NO_SOCKET) {
-	if (chanPtr->sendFirstPtr != NULL) {
+	if (chanPtr->sendPtr->firstPtr != NULL) {
 	    struct linger reset = {1, 0};
 
 	    /*
@@ -284,13 +284,10 @@ IocpChanForked(IocpChan *chanPtr)
 void
 IocpChanForget(IocpChan *chanPtr)
 {
-    chanPtr->inFlight = 0;
+    chanPtr->inFlight = chanPtr->recvOp.inFlight = 0;
     IocpTimeoutForget(chanPtr);
     IocpMoveForget(chanPtr);
-    chanPtr->recvOp.inFlight = chanPtr->sendOp.inFlight = 0;
-    chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
-    chanPtr->sendCount = 0;
-    chanPtr->deferred = 0;
+    IocpSendForget(chanPtr);
     if (chanPtr->connectPtr != NULL) {
 	chanPtr->connectPtr->connectOp.op.inFlight = 0;
     }
@@ -299,13 +296,6 @@ IocpChanForget(IocpChan *chanPtr)
 	    chanPtr->listenerPtr->acceptors[i].op.inFlight = 0;
 	}
     }
-}
-
-static void
-CancelSends(IocpChan *chanPtr)
-{
-    IocpOpCancel(chanPtr, &chanPtr->sendOp);
-    IocpMoveCancel(chanPtr);
 }
 
 static void
@@ -330,7 +320,7 @@ void
 IocpChanAbort(IocpChan *chanPtr)
 {
     chanPtr->flags |= IOCP_CHANF_ABORT;
-    CancelSends(chanPtr);
+    IocpSendCancel(chanPtr);
     CancelOthers(chanPtr);
     IocpEventDirty(chanPtr);
 }
@@ -350,7 +340,7 @@ IocpChanClose(IocpChan *chanPtr)
 
     IocpSendLast(chanPtr);	/* Nobody else tells the peer of the end. */
     error = chanPtr->sendErrorUntold ? chanPtr->sendError : 0;
-    sending = chanPtr->sendFirstPtr != NULL && chanPtr->state == IOCP_OPEN;
+    sending = chanPtr->sendPtr->firstPtr != NULL && chanPtr->state == IOCP_OPEN;
     IocpChanRef(chanPtr);
     IocpCopyStop(chanPtr);
     IocpNameDrop(chanPtr);
@@ -510,11 +500,11 @@ WatchProc(void *instanceData, int mask)
 	 */
 	IocpRecvEndRepeat(chanPtr);
     }
-    chanPtr->watchMask = mask;
+    chanPtr->watchMask = (unsigned char)mask;
     if (!IocpEventTells(chanPtr)) {
 	IocpNameForget(chanPtr->namePtr);
     }
-    if (chanPtr->copyPtr != NULL) {
+    if (chanPtr->sendPtr->copyPtr != NULL) {
 	IocpEventDirty(chanPtr);	/* Tcl may have written what the copy waits for. */
     }
     IocpEventTell(chanPtr);
@@ -579,7 +569,7 @@ Leave(IocpChan *chanPtr)
     IocpDeferTake(chanPtr);
     CancelOthers(chanPtr);
     if (typePtr->leaveProc == NULL) {
-	CancelSends(chanPtr);
+	IocpSendCancel(chanPtr);
     } else {
 	IocpThreadReap(threadPtr);
 	along = EachSend(chanPtr, typePtr->leaveProc);

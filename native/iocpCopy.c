@@ -138,7 +138,7 @@ IsForKernel(Tcl_Interp *interp, int objc, Tcl_Obj *const objv[], Request *reques
 	return 0;
     }
     if (toPtr != NULL && (toPtr->state != IOCP_OPEN || toPtr->sendError != 0
-	    || toPtr->copyPtr != NULL
+	    || toPtr->sendPtr->copyPtr != NULL
 	    || (toPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE)))) {
 	return 0;
     }
@@ -341,8 +341,8 @@ OutStopped(void *clientData)
 void
 IocpCopyStop(IocpChan *chanPtr)
 {
-    if (chanPtr->copyPtr != NULL) {
-	Stop(chanPtr->copyPtr, 1);
+    if (chanPtr->sendPtr->copyPtr != NULL) {
+	Stop(chanPtr->sendPtr->copyPtr, 1);
     }
     if (chanPtr->sourcePtr != NULL) {
 	Stop(chanPtr->sourcePtr, 1);
@@ -365,8 +365,11 @@ IocpCopyStopAll(IocpThread *threadPtr, Tcl_Interp *interp)
     IocpChan *chanPtr = threadPtr->chansPtr;
 
     while (chanPtr != NULL) {
-	IocpCopy *copyPtr = IsOf(chanPtr->copyPtr, interp) ? chanPtr->copyPtr
-		: IsOf(chanPtr->sourcePtr, interp) ? chanPtr->sourcePtr : NULL;
+	IocpCopy *copyPtr = chanPtr->sendPtr->copyPtr;
+
+	if (!IsOf(copyPtr, interp)) {
+	    copyPtr = IsOf(chanPtr->sourcePtr, interp) ? chanPtr->sourcePtr : NULL;
+	}
 
 	if (copyPtr != NULL) {
 	    Stop(copyPtr, 1);
@@ -436,11 +439,11 @@ IsDone(const IocpCopy *copyPtr)
 void
 IocpCopyServe(IocpChan *chanPtr)
 {
-    if (IsDone(chanPtr->copyPtr)) {
+    if (IsDone(chanPtr->sendPtr->copyPtr)) {
 	if (IsDone(chanPtr->sourcePtr)) {
 	    IocpEventPost(chanPtr);
 	}
-	CopyRest(chanPtr->copyPtr);
+	CopyRest(chanPtr->sendPtr->copyPtr);
     } else if (IsDone(chanPtr->sourcePtr)) {
 	CopyRest(chanPtr->sourcePtr);
     }

@@ -41,9 +41,10 @@ static _Atomic uint64_t added = 0;	/* Something was put off, since the pusher la
 static void
 PushChan(IocpThread *threadPtr, IocpChan *chanPtr)
 {
-    size_t skip = chanPtr->pushed;
+    IocpSend *sendPtr = chanPtr->sendPtr;
+    size_t skip = sendPtr->pushed;
 
-    for (IocpBuf *bufPtr = chanPtr->sendFirstPtr; bufPtr != NULL && chanPtr->pushError == 0;
+    for (IocpBuf *bufPtr = sendPtr->firstPtr; bufPtr != NULL && sendPtr->pushError == 0;
 	    bufPtr = bufPtr->nextPtr) {
 	size_t size = bufPtr->end - bufPtr->start;
 	int result;
@@ -55,9 +56,9 @@ PushChan(IocpThread *threadPtr, IocpChan *chanPtr)
 	result = threadPtr->enginePtr->typePtr->pushProc(&chanPtr->handle,
 		bufPtr->data + bufPtr->start + skip, size - skip);
 	if (result >= 0) {
-	    chanPtr->pushed += (size_t)result;
+	    sendPtr->pushed += (size_t)result;
 	} else if (!IocpSendLater(result)) {
-	    chanPtr->pushError = -result;
+	    sendPtr->pushError = -result;
 	}
 	if (result != (int)(size - skip)) {
 	    return;
@@ -81,7 +82,7 @@ PushThread(IocpThread *threadPtr, void *clientData)
     IocpMutexLock(&threadPtr->deferMutex);
     if (threadPtr->deferFirstPtr != NULL && now - threadPtr->deferSince >= LATE_NS) {
 	for (IocpChan *chanPtr = threadPtr->deferFirstPtr; chanPtr != NULL;
-		chanPtr = chanPtr->deferNextPtr) {
+		chanPtr = chanPtr->sendPtr->deferNextPtr) {
 	    PushChan(threadPtr, chanPtr);
 	}
     }
@@ -154,7 +155,7 @@ IocpDeferMay(IocpChan *chanPtr)
 
     return threadPtr->toldPtr != NULL && !threadPtr->exiting
 	    && (threadPtr->eventsWaiting > 0 || threadPtr->deferFirstPtr != NULL
-		    || chanPtr->sentTold == threadPtr->toldCount)
+		    || chanPtr->sendPtr->told == threadPtr->toldCount)
 	    && (!atomic_load(&resting) || Rouse());
 }
 
@@ -166,15 +167,16 @@ void
 IocpDeferAdd(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
+    IocpSend *sendPtr = chanPtr->sendPtr;
 
-    chanPtr->deferred = 1;
-    chanPtr->pushed = 0;
-    chanPtr->pushError = 0;
+    sendPtr->deferred = 1;
+    sendPtr->pushed = 0;
+    sendPtr->pushError = 0;
     IocpMutexLock(&threadPtr->deferMutex);
     if (threadPtr->deferFirstPtr == NULL) {
 	threadPtr->deferSince = threadPtr->toldSince;
     }
-    chanPtr->deferNextPtr = threadPtr->deferFirstPtr;
+    sendPtr->deferNextPtr = threadPtr->deferFirstPtr;
     threadPtr->deferFirstPtr = chanPtr;
     IocpMutexUnlock(&threadPtr->deferMutex);
 
@@ -196,19 +198,20 @@ void
 IocpDeferTake(IocpChan *chanPtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
+    IocpSend *sendPtr = chanPtr->sendPtr;
     IocpChan **linkPtr = &threadPtr->deferFirstPtr;
 
-    if (!chanPtr->deferred) {
+    if (!sendPtr->deferred) {
 	return;
     }
     IocpMutexLock(&threadPtr->deferMutex);
     while (*linkPtr != chanPtr) {
-	linkPtr = &(*linkPtr)->deferNextPtr;
+	linkPtr = &(*linkPtr)->sendPtr->deferNextPtr;
     }
-    *linkPtr = chanPtr->deferNextPtr;
+    *linkPtr = sendPtr->deferNextPtr;
     IocpMutexUnlock(&threadPtr->deferMutex);
-    chanPtr->deferred = 0;
-    IocpSendPushed(chanPtr, chanPtr->pushed, chanPtr->pushError);
+    sendPtr->deferred = 0;
+    IocpSendPushed(chanPtr, sendPtr->pushed, sendPtr->pushError);
 }
 
 /*
@@ -228,9 +231,11 @@ IocpDeferTakeAll(IocpThread *threadPtr)
     threadPtr->deferFirstPtr = NULL;
     IocpMutexUnlock(&threadPtr->deferMutex);
     for (; chanPtr != NULL; chanPtr = nextPtr) {
-	nextPtr = chanPtr->deferNextPtr;
-	chanPtr->deferred = 0;
-	IocpSendPushed(chanPtr, chanPtr->pushed, chanPtr->pushError);
+	IocpSend *sendPtr = chanPtr->sendPtr;
+
+	nextPtr = sendPtr->deferNextPtr;
+	sendPtr->deferred = 0;
+	IocpSendPushed(chanPtr, sendPtr->pushed, sendPtr->pushError);
     }
 }
 

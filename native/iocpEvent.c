@@ -53,13 +53,26 @@ static Tcl_EventProc ChanEventProc;
 static Tcl_EventProc SweepEventProc;
 
 /*
- * NextIn --
- *	The channel's link in a queue, which is at this offset.
+ * Where a channel has its link in each of its thread's queues.
  */
-static IocpChan **
-NextIn(IocpChan *chanPtr, size_t link)
+typedef IocpChan **LinkProc(IocpChan *chanPtr);
+
+static inline IocpChan **
+DirtyLink(IocpChan *chanPtr)
 {
-    return (IocpChan **)((char *)chanPtr + link);
+    return &chanPtr->dirtyNextPtr;
+}
+
+static inline IocpChan **
+ReadyLink(IocpChan *chanPtr)
+{
+    return &chanPtr->readyNextPtr;
+}
+
+static inline IocpChan **
+StreamLink(IocpChan *chanPtr)
+{
+    return &chanPtr->sendPtr->streamNextPtr;
 }
 
 /*
@@ -67,14 +80,14 @@ NextIn(IocpChan *chanPtr, size_t link)
  *	A channel in a queue holds a reference to itself, which QueuePop hands to its caller.
  */
 static void
-QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, size_t link)
+QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, LinkProc *linkProc)
 {
-    if (*NextIn(chanPtr, link) != NULL) {
+    if (*linkProc(chanPtr) != NULL) {
 	return;
     }
-    *NextIn(chanPtr, link) = chanPtr;
+    *linkProc(chanPtr) = chanPtr;
     if (queuePtr->lastPtr != NULL) {
-	*NextIn(queuePtr->lastPtr, link) = chanPtr;
+	*linkProc(queuePtr->lastPtr) = chanPtr;
     } else {
 	queuePtr->firstPtr = chanPtr;
     }
@@ -83,7 +96,7 @@ QueuePush(IocpQueue *queuePtr, IocpChan *chanPtr, size_t link)
 }
 
 static IocpChan *
-QueuePop(IocpQueue *queuePtr, size_t link)
+QueuePop(IocpQueue *queuePtr, LinkProc *linkProc)
 {
     IocpChan *chanPtr = queuePtr->firstPtr;
 
@@ -93,21 +106,21 @@ QueuePop(IocpQueue *queuePtr, size_t link)
     if (chanPtr == queuePtr->lastPtr) {
 	*queuePtr = (IocpQueue){NULL, NULL};
     } else {
-	queuePtr->firstPtr = *NextIn(chanPtr, link);
+	queuePtr->firstPtr = *linkProc(chanPtr);
     }
-    *NextIn(chanPtr, link) = NULL;
+    *linkProc(chanPtr) = NULL;
     return chanPtr;
 }
 
 static void
-QueueRemove(IocpQueue *queuePtr, IocpChan *chanPtr, size_t link)
+QueueRemove(IocpQueue *queuePtr, IocpChan *chanPtr, LinkProc *linkProc)
 {
     IocpQueue kept = {NULL, NULL};
     IocpChan *otherPtr;
 
-    while ((otherPtr = QueuePop(queuePtr, link)) != NULL) {
+    while ((otherPtr = QueuePop(queuePtr, linkProc)) != NULL) {
 	if (otherPtr != chanPtr) {
-	    QueuePush(&kept, otherPtr, link);
+	    QueuePush(&kept, otherPtr, linkProc);
 	}
 	IocpChanUnref(otherPtr);
     }
@@ -160,7 +173,7 @@ IocpEventPost(IocpChan *chanPtr)
 	QueueChanEvent(threadPtr, chanPtr);
 	QueueSweep(threadPtr);
     } else {
-	QueuePush(&threadPtr->ready, chanPtr, offsetof(IocpChan, readyNextPtr));
+	QueuePush(&threadPtr->ready, chanPtr, ReadyLink);
 	if (chanPtr->listenerPtr != NULL) {
 	    threadPtr->turnEnd = 0;	/* Nor does it wait for longer than it must. */
 	}
@@ -189,7 +202,7 @@ void
 IocpEventDirty(IocpChan *chanPtr)
 {
     chanPtr->threadPtr->dirtyCount += (chanPtr->dirtyNextPtr == NULL);
-    QueuePush(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyNextPtr));
+    QueuePush(&chanPtr->threadPtr->dirty, chanPtr, DirtyLink);
 }
 
 /*
@@ -213,7 +226,7 @@ IocpEventDirtySoon(IocpChan *chanPtr)
 void
 IocpEventStream(IocpChan *chanPtr)
 {
-    QueuePush(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamNextPtr));
+    QueuePush(&chanPtr->threadPtr->streams, chanPtr, StreamLink);
 }
 
 static void
@@ -224,7 +237,7 @@ CheckStreams(IocpThread *threadPtr)
 
     threadPtr->passCount++;
     threadPtr->streams = (IocpQueue){NULL, NULL};
-    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, streamNextPtr))) != NULL) {
+    while ((chanPtr = QueuePop(&queue, StreamLink)) != NULL) {
 	IocpStreamCheck(chanPtr);
 	IocpChanUnref(chanPtr);
     }
@@ -244,7 +257,7 @@ IocpEventFlushDirty(IocpThread *threadPtr)
     IocpDeferTakeAll(threadPtr);
     threadPtr->dirty = (IocpQueue){NULL, NULL};
     threadPtr->dirtyCount = 0;
-    while ((chanPtr = QueuePop(&queue, offsetof(IocpChan, dirtyNextPtr))) != NULL) {
+    while ((chanPtr = QueuePop(&queue, DirtyLink)) != NULL) {
 	if (chanPtr->listenerPtr != NULL) {
 	    IocpListenArm(chanPtr);
 	} else {
@@ -290,9 +303,9 @@ void
 IocpEventForget(IocpChan *chanPtr)
 {
     IocpChanRef(chanPtr);
-    QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, offsetof(IocpChan, dirtyNextPtr));
-    QueueRemove(&chanPtr->threadPtr->ready, chanPtr, offsetof(IocpChan, readyNextPtr));
-    QueueRemove(&chanPtr->threadPtr->streams, chanPtr, offsetof(IocpChan, streamNextPtr));
+    QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, DirtyLink);
+    QueueRemove(&chanPtr->threadPtr->ready, chanPtr, ReadyLink);
+    QueueRemove(&chanPtr->threadPtr->streams, chanPtr, StreamLink);
     Tcl_DeleteEvents(IsEventOf, chanPtr);
     IocpChanUnref(chanPtr);
 }
@@ -527,7 +540,7 @@ CheckProc(void *clientData, int flags)
     }
     sweep = !hosts || now >= threadPtr->idleDue;
     for (int i = 0; i < TELL_MAX && threadPtr->ready.firstPtr != NULL; i++) {
-	chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyNextPtr));
+	chanPtr = QueuePop(&threadPtr->ready, ReadyLink);
 	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
 	    QueueChanEvent(threadPtr, chanPtr);
 	    if (sweep) {
@@ -565,13 +578,13 @@ IocpEventDropQueues(IocpThread *threadPtr)
 {
     IocpChan *chanPtr;
 
-    while ((chanPtr = QueuePop(&threadPtr->dirty, offsetof(IocpChan, dirtyNextPtr))) != NULL) {
+    while ((chanPtr = QueuePop(&threadPtr->dirty, DirtyLink)) != NULL) {
 	IocpChanUnref(chanPtr);
     }
-    while ((chanPtr = QueuePop(&threadPtr->ready, offsetof(IocpChan, readyNextPtr))) != NULL) {
+    while ((chanPtr = QueuePop(&threadPtr->ready, ReadyLink)) != NULL) {
 	IocpChanUnref(chanPtr);
     }
-    while ((chanPtr = QueuePop(&threadPtr->streams, offsetof(IocpChan, streamNextPtr))) != NULL) {
+    while ((chanPtr = QueuePop(&threadPtr->streams, StreamLink)) != NULL) {
 	IocpChanUnref(chanPtr);
     }
 }

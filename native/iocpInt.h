@@ -258,6 +258,30 @@ typedef struct IocpConnect {
 } IocpConnect;
 
 /*
+ * What is noted of what a connection sends (iocpSend.c): made for its first write, by IocpSendOpen,
+ * and freed with the channel. Until then the channel has iocpNoSend, which all share and nobody
+ * changes: of connections that only wait there may be many thousands.
+ */
+typedef struct IocpSend {
+    IocpOp op;
+    IocpBuf *firstPtr, *lastPtr;	/* Accepted and not sent, oldest first. */
+    int count;			/* Buffers in that chain; op.bufCount of them in flight. */
+    int deferred;		/* It is put off: on its thread's list (iocpDefer.c). */
+    uint64_t told;		/* IocpThread.toldCount when something was last sent at once. */
+    /* While it is put off: */
+    IocpChan *deferNextPtr;
+    size_t pushed;		/* Bytes of the chain that the kernel has nevertheless. */
+    int pushError;		/* errno with which that ended, or 0. */
+    /* A stream (iocpStream.c): */
+    int streamed;		/* Full buffers that were sent in one pass after the other. */
+    uint64_t streamPass;	/* IocpThread.passCount when the last one was. */
+    IocpChan *streamNextPtr;	/* As those of IocpChan. */
+    /* Copying (iocpCopy.c, iocpMove.c): */
+    IocpCopy *copyPtr;		/* The one that writes to the channel, or NULL. */
+    IocpCopy *filePtr;		/* That or an earlier one, whose op is in flight: no send is. */
+} IocpSend;
+
+/*
  * A connection or a listener.
  *
  * Owners hold references (refCount), and the last one frees it: Tcl's channel (until IocpChanClose
@@ -270,19 +294,21 @@ struct IocpChan {
     IocpThread *threadPtr;
     IocpChan *nextPtr, *prevPtr;	/* IocpThread.chansPtr */
     /* The next one in a queue of its thread's, or itself if it is the last; NULL: not in there. */
-    IocpChan *dirtyNextPtr, *readyNextPtr, *streamNextPtr;
-    IocpState state;
+    IocpChan *dirtyNextPtr, *readyNextPtr;
+    IocpState state : 8;
+    unsigned watchMask : 8;	/* What Tcl asks to be told. */
+    unsigned eventQueued : 1;	/* Its event is in Tcl's queue; holds a reference. */
+    unsigned waits : 1;		/* Nothing is submitted before the retry timer has run. */
+    unsigned busyPolls : 1;	/* It is one of its thread's busyPollers. */
+    unsigned errorUnread : 1;	/* -error has not told error or lookupError yet. */
+    unsigned sendErrorUntold : 1;	/* No write has returned sendError yet. */
     unsigned flags;
     int refCount;
-    int eventQueued;		/* Its event is in Tcl's queue; holds a reference. */
-    int watchMask;		/* What Tcl asks to be told. */
-    int heldTold;		/* So many bytes in Tcl's buffers have been told; -1: none. */
     int inFlight;		/* Ops of it in flight. */
-    int waits;			/* Nothing is submitted before the retry timer has run. */
+    int heldTold;		/* So many bytes in Tcl's buffers have been told; -1: none. */
     int error;			/* Last errno of the connection, for -errorcode. */
     int lookupError;		/* EAI_* of a host that could not be looked up, or 0. */
-    int errorUnread;		/* ... and -error has not told it yet. */
-    int busyPolls;		/* It is one of its thread's busyPollers. */
+    int sendError;		/* errno of a failed send, or 0. Nothing is accepted after it. */
     IocpTimed *timedPtr;	/* NULL: it has no time-out. */
     uint64_t lingerEnd;		/* When a CLOSING channel gives up, in IocpNow's time. */
     const IocpSettings *settingsPtr;	/* Shared with others (iocpSettings.c). */
@@ -290,32 +316,15 @@ struct IocpChan {
     IocpConnect *connectPtr;
     IocpListener *listenerPtr;	/* NULL for a connection. */
     IocpProxy *proxyPtr;	/* Of a connection from a proxy, or NULL. */
+    IocpSend *sendPtr;
+    IocpCopy *sourcePtr;	/* The copy that reads the channel, or NULL (iocpCopy.c). */
     /* Receiving (iocpRecv.c): what is received and not read, oldest first. */
     IocpOp recvOp;
     IocpBuf *recvFirstPtr, *recvLastPtr;
-    int recvCount;		/* Buffers in that chain. */
     size_t recvRun;		/* Bytes that Tcl took since it heard that there are no more. */
+    int recvCount;		/* Buffers in that chain. */
     int recvDepth;		/* Burst-detection: buffers to post next. */
     int recvError;		/* errno to tell once all data is read, or 0. */
-    /* Sending (iocpSend.c): what is accepted and not sent, oldest first. */
-    IocpOp sendOp;
-    IocpBuf *sendFirstPtr, *sendLastPtr;
-    int sendCount;		/* Buffers in that chain; sendOp.bufCount of them in flight. */
-    int sendError;		/* errno of a failed send, or 0. Nothing is accepted after it. */
-    int sendErrorUntold;	/* No write has returned it yet. */
-    uint64_t sentTold;		/* IocpThread.toldCount when something was last sent at once. */
-    /* While it is put off (iocpDefer.c): */
-    int deferred;		/* It is on its thread's list. */
-    IocpChan *deferNextPtr;
-    size_t pushed;		/* Bytes of the queue that the kernel has nevertheless. */
-    int pushError;		/* errno with which that ended, or 0. */
-    /* A stream (iocpStream.c): */
-    int streamed;		/* Full buffers that were sent in one pass after the other. */
-    uint64_t streamPass;	/* IocpThread.passCount when the last one was. */
-    /* Copying (iocpCopy.c, iocpMove.c): */
-    IocpCopy *copyPtr;		/* The one that writes to the channel, or NULL. */
-    IocpCopy *filePtr;		/* That or an earlier one, whose op is in flight: no send is. */
-    IocpCopy *sourcePtr;	/* The one that reads the channel, or NULL. */
     int forkStale;		/* Forked child: bytes in Tcl's buffers that its parent sends. */
 };
 
@@ -375,7 +384,7 @@ struct IocpProxy {
  *	any -> gone		Stop: a script has closed one of the channels, or the like
  *
  * The connections that it reads and writes hold it. One that sends a file outlives the last move
- * while its op is in flight (IocpChan.filePtr), and IocpMoveDone frees it.
+ * while its op is in flight (IocpSend.filePtr), and IocpMoveDone frees it.
  */
 struct IocpCopy {
     IocpFileOp fileOp;		/* Must be first. file is the copy's own descriptor; none between
@@ -523,12 +532,17 @@ void IocpRecvDiscard(IocpChan *chanPtr);
 void IocpRecvDetachPool(IocpChan *chanPtr);
 
 /* iocpSend.c */
+extern const IocpSend iocpNoSend;
 int IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr);
+int IocpSendOpen(IocpChan *chanPtr);
+void IocpSendFree(IocpChan *chanPtr);
 void IocpSendStart(IocpChan *chanPtr);
 void IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr);
 void IocpSendLast(IocpChan *chanPtr);
 int IocpSendLater(int result);
 void IocpSendDiscard(IocpChan *chanPtr);
+void IocpSendCancel(IocpChan *chanPtr);
+void IocpSendForget(IocpChan *chanPtr);
 void IocpSendShutdown(IocpChan *chanPtr);
 void IocpSendRetryLater(IocpChan *chanPtr);
 void IocpSendPushed(IocpChan *chanPtr, size_t size, int error);

@@ -34,6 +34,9 @@ IocpMoveNew(IocpChan *fromPtr, IocpChan *toPtr, IocpFile file)
     IocpFile ownFile = IOCP_NO_FILE;
     IocpCopy *copyPtr;
 
+    if (toPtr != NULL && !IocpSendOpen(toPtr)) {
+	return NULL;
+    }
     if (file != IOCP_NO_FILE) {
 	ownFile = IocpFileDup(file);
 	if (ownFile == IOCP_NO_FILE) {
@@ -81,7 +84,7 @@ IocpMoveAttach(IocpCopy *copyPtr)
 	copyPtr->fromPtr->sourcePtr = copyPtr;
     }
     if (copyPtr->toPtr != NULL) {
-	copyPtr->toPtr->copyPtr = copyPtr;
+	copyPtr->toPtr->sendPtr->copyPtr = copyPtr;
     }
 }
 
@@ -93,7 +96,7 @@ IocpMoveDetach(IocpCopy *copyPtr)
 	IocpEventTell(copyPtr->fromPtr);
     }
     if (copyPtr->toPtr != NULL) {
-	copyPtr->toPtr->copyPtr = NULL;
+	copyPtr->toPtr->sendPtr->copyPtr = NULL;
     }
 }
 
@@ -120,8 +123,10 @@ IocpMoveSettle(IocpCopy *copyPtr)
 void
 IocpMoveCancel(IocpChan *chanPtr)
 {
-    if (chanPtr->filePtr != NULL) {
-	IocpOpCancel(chanPtr, &chanPtr->filePtr->fileOp.op);
+    IocpCopy *copyPtr = chanPtr->sendPtr->filePtr;
+
+    if (copyPtr != NULL) {
+	IocpOpCancel(chanPtr, &copyPtr->fileOp.op);
     }
 }
 
@@ -145,7 +150,9 @@ IocpMoveReadEnds(IocpChan *chanPtr)
 void
 IocpMoveForget(IocpChan *chanPtr)
 {
-    IocpCopy *copies[] = {chanPtr->filePtr, chanPtr->copyPtr, chanPtr->sourcePtr};
+    IocpCopy *copies[] = {
+	chanPtr->sendPtr->filePtr, chanPtr->sendPtr->copyPtr, chanPtr->sourcePtr
+    };
 
     for (int i = 0; i < 3; i++) {
 	if (copies[i] != NULL) {
@@ -153,7 +160,6 @@ IocpMoveForget(IocpChan *chanPtr)
 	    copies[i]->state = IOCP_COPY_WAITING;
 	}
     }
-    chanPtr->filePtr = NULL;
 }
 
 /*
@@ -277,7 +283,7 @@ Start(IocpCopy *copyPtr)
 	return;
     }
     if (toPtr != NULL) {
-	if (toPtr->filePtr != NULL) {
+	if (toPtr->sendPtr->filePtr != NULL) {
 	    return;
 	}
 	if (toPtr->state != IOCP_OPEN || toPtr->sendError != 0
@@ -285,14 +291,14 @@ Start(IocpCopy *copyPtr)
 	    End(copyPtr);
 	    return;
 	}
-	if (toPtr->sendFirstPtr != NULL || Tcl_OutputBuffered(toPtr->channel) > 0) {
+	if (toPtr->sendPtr->firstPtr != NULL || Tcl_OutputBuffered(toPtr->channel) > 0) {
 	    return;
 	}
     }
     if (Gather(copyPtr) && IocpOpSubmit(chanPtr, &copyPtr->fileOp.op)) {
 	copyPtr->state = IOCP_COPY_MOVING;
 	if (toPtr != NULL) {
-	    toPtr->filePtr = copyPtr;
+	    toPtr->sendPtr->filePtr = copyPtr;
 	}
     }
 }
@@ -304,8 +310,8 @@ Start(IocpCopy *copyPtr)
 void
 IocpMoveStart(IocpChan *chanPtr)
 {
-    if (chanPtr->copyPtr != NULL) {
-	Start(chanPtr->copyPtr);
+    if (chanPtr->sendPtr->copyPtr != NULL) {
+	Start(chanPtr->sendPtr->copyPtr);
     }
     if (chanPtr->sourcePtr != NULL) {
 	Start(chanPtr->sourcePtr);
@@ -366,11 +372,11 @@ IocpMoveDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 {
     IocpCopy *copyPtr = (IocpCopy *)compPtr->opPtr;
     IocpOp *opPtr = &copyPtr->fileOp.op;
-    int stopped = copyPtr != chanPtr->copyPtr && copyPtr != chanPtr->sourcePtr;
+    int stopped = copyPtr != chanPtr->sendPtr->copyPtr && copyPtr != chanPtr->sourcePtr;
     int error = compPtr->result < 0 ? -compPtr->result : 0;
 
     if (copyPtr->toPtr != NULL) {
-	chanPtr->filePtr = NULL;
+	chanPtr->sendPtr->filePtr = NULL;
     }
     copyPtr->state = IOCP_COPY_WAITING;
     opPtr->flags = 0;

@@ -304,7 +304,7 @@ GetSendcap(Tcl_Interp *interp, IocpChan *chanPtr, Tcl_DString *dsPtr)
 {
     (void)interp;
     IocpAppendInt(dsPtr, chanPtr->settingsPtr->sendCap);
-    IocpAppendInt(dsPtr, chanPtr->sendCount);
+    IocpAppendInt(dsPtr, chanPtr->sendPtr->count);
     return TCL_OK;
 }
 

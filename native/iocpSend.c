@@ -14,6 +14,41 @@
 #define DEFER_MAX 8192		/* Larger writes are not worth copying to put them off. */
 #define PLACE_PAUSE_MS 20	/* How soon a forked child looks again what the kernel takes. */
 
+const IocpSend iocpNoSend;
+
+/*
+ * IocpSendOpen --
+ *	Something is to be noted of what the channel sends.
+ * Results:
+ *	0 if out of memory.
+ */
+int
+IocpSendOpen(IocpChan *chanPtr)
+{
+    IocpSend *sendPtr;
+
+    if (chanPtr->sendPtr != &iocpNoSend) {
+	return 1;
+    }
+    sendPtr = IocpAlloc(chanPtr->threadPtr, sizeof(IocpSend));
+    if (sendPtr == NULL) {
+	return 0;
+    }
+    sendPtr->op = (IocpOp){
+	.kind = IOCP_OP_SEND, .ownerPtr = chanPtr, .handlePtr = &chanPtr->handle
+    };
+    chanPtr->sendPtr = sendPtr;
+    return 1;
+}
+
+void
+IocpSendFree(IocpChan *chanPtr)
+{
+    if (chanPtr->sendPtr != &iocpNoSend) {
+	IocpFree(chanPtr->threadPtr, chanPtr->sendPtr, sizeof(IocpSend));
+    }
+}
+
 /*
  * IocpSendStart --
  *	Send what is queued, unless a send is in flight already.
@@ -21,16 +56,17 @@
 void
 IocpSendStart(IocpChan *chanPtr)
 {
-    IocpOp *opPtr = &chanPtr->sendOp;
+    IocpSend *sendPtr = chanPtr->sendPtr;
+    IocpOp *opPtr = &sendPtr->op;
 
-    if (chanPtr->sendFirstPtr == NULL || opPtr->inFlight || chanPtr->filePtr != NULL
+    if (sendPtr->firstPtr == NULL || opPtr->inFlight || sendPtr->filePtr != NULL
 	    || chanPtr->waits || chanPtr->sendError != 0
 	    || (chanPtr->flags & (IOCP_CHANF_ABORT | IOCP_CHANF_DETACHED))) {
 	return;
     }
-    IOCP_ASSERT(!chanPtr->deferred);
-    opPtr->bufPtr = chanPtr->sendFirstPtr;
-    opPtr->bufCount = chanPtr->sendCount < IOCP_VECS_MAX ? chanPtr->sendCount : IOCP_VECS_MAX;
+    IOCP_ASSERT(!sendPtr->deferred);
+    opPtr->bufPtr = sendPtr->firstPtr;
+    opPtr->bufCount = sendPtr->count < IOCP_VECS_MAX ? sendPtr->count : IOCP_VECS_MAX;
     IocpOpSubmit(chanPtr, opPtr);
 }
 
@@ -48,12 +84,14 @@ ShutdownNow(IocpChan *chanPtr)
 static void
 Consume(IocpChan *chanPtr, size_t size)
 {
+    IocpSend *sendPtr = chanPtr->sendPtr;
+
     IOCP_COUNT(chanPtr->threadPtr, bytesSent, size);
     if (size > 0) {
 	IocpTimeoutSent(chanPtr);
     }
     while (size > 0) {
-	IocpBuf *bufPtr = chanPtr->sendFirstPtr;
+	IocpBuf *bufPtr = sendPtr->firstPtr;
 	size_t part = bufPtr->end - bufPtr->start;
 
 	if (part > size) {
@@ -61,11 +99,11 @@ Consume(IocpChan *chanPtr, size_t size)
 	    return;
 	}
 	size -= part;
-	chanPtr->sendFirstPtr = bufPtr->nextPtr;
-	if (chanPtr->sendFirstPtr == NULL) {
-	    chanPtr->sendLastPtr = NULL;
+	sendPtr->firstPtr = bufPtr->nextPtr;
+	if (sendPtr->firstPtr == NULL) {
+	    sendPtr->lastPtr = NULL;
 	}
-	chanPtr->sendCount--;
+	sendPtr->count--;
 	IocpBufFree(chanPtr->threadPtr, bufPtr);
     }
 }
@@ -124,7 +162,7 @@ IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     switch (error) {
     case 0:
 	Consume(chanPtr, (size_t)compPtr->result);
-	if (chanPtr->sendFirstPtr != NULL) {
+	if (chanPtr->sendPtr->firstPtr != NULL) {
 	    IocpEventDirty(chanPtr);
 	} else if (chanPtr->flags & IOCP_CHANF_SHUT_PENDING) {
 	    ShutdownNow(chanPtr);
@@ -158,16 +196,17 @@ IocpSendDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
 static int
 Accept(IocpChan *chanPtr, const char *buf, size_t size)
 {
-    IocpBuf *bufPtr = IocpBufCopy(chanPtr->threadPtr, buf, size);
+    IocpBuf *bufPtr = IocpSendOpen(chanPtr) ? IocpBufCopy(chanPtr->threadPtr, buf, size) : NULL;
+    IocpSend *sendPtr = chanPtr->sendPtr;
 
     if (bufPtr == NULL) {
 	return 0;
     }
-    IocpBufAppend(&chanPtr->sendFirstPtr, &chanPtr->sendLastPtr, bufPtr);
-    if (chanPtr->sendFirstPtr == bufPtr) {
+    IocpBufAppend(&sendPtr->firstPtr, &sendPtr->lastPtr, bufPtr);
+    if (sendPtr->firstPtr == bufPtr) {
 	IocpTimeoutWait(chanPtr);
     }
-    chanPtr->sendCount++;
+    sendPtr->count++;
     IocpEventDirty(chanPtr);
     return 1;
 }
@@ -184,7 +223,7 @@ Drain(IocpChan *chanPtr, int left)
     uint64_t end = threadPtr->exiting
 	    ? IocpThreadLingerEnd(threadPtr, chanPtr->settingsPtr->lingerSeconds) : UINT64_MAX;
 
-    while (chanPtr->sendCount > left && chanPtr->sendError == 0) {
+    while (chanPtr->sendPtr->count > left && chanPtr->sendError == 0) {
 	if (IocpNow() >= end) {
 	    IOCP_COUNT(threadPtr, lingerExpired, 1);
 	    IocpChanError(chanPtr, ETIMEDOUT);
@@ -242,7 +281,9 @@ Hand(IocpChan *chanPtr, const char *buf, size_t size)
     IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
     int result = enginePtr->typePtr->sendNowProc(enginePtr, &chanPtr->handle, buf, size);
 
-    chanPtr->sentTold = chanPtr->threadPtr->toldCount;
+    if (IocpSendOpen(chanPtr)) {
+	chanPtr->sendPtr->told = chanPtr->threadPtr->toldCount;
+    }
     return IocpSendLater(result) ? 0 : result;
 }
 
@@ -257,7 +298,7 @@ SendNow(IocpChan *chanPtr, const char *buf, int toWrite)
 {
     int result;
 
-    if (chanPtr->sendFirstPtr != NULL || chanPtr->filePtr != NULL) {
+    if (chanPtr->sendPtr->firstPtr != NULL || chanPtr->sendPtr->filePtr != NULL) {
 	return 0;
     }
     result = Hand(chanPtr, buf, (size_t)toWrite);
@@ -284,15 +325,15 @@ IocpSendLast(IocpChan *chanPtr)
     const IocpBuf *bufPtr;
     int result;
 
-    if (!chanPtr->deferred) {
+    if (!chanPtr->sendPtr->deferred) {
 	return;
     }
-    if (chanPtr->sendCount > 1) {
+    if (chanPtr->sendPtr->count > 1) {
 	IocpThreadReap(chanPtr->threadPtr);
 	return;
     }
     IocpDeferTake(chanPtr);
-    bufPtr = chanPtr->sendFirstPtr;
+    bufPtr = chanPtr->sendPtr->firstPtr;
     if (bufPtr == NULL) {
 	return;			/* It has left. */
     }
@@ -343,12 +384,14 @@ SendInPlace(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
 static int
 PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
 {
+    const IocpSend *sendPtr = chanPtr->sendPtr;
+
     if (!(chanPtr->flags & IOCP_CHANF_ACCEPTED) || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
 	    || toWrite > DEFER_MAX
-	    || chanPtr->sendError != 0 || chanPtr->filePtr != NULL
+	    || chanPtr->sendError != 0 || sendPtr->filePtr != NULL
 	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
-	    || (chanPtr->sendFirstPtr != NULL && !chanPtr->deferred)
-	    || chanPtr->sendCount >= chanPtr->settingsPtr->sendCap
+	    || (sendPtr->firstPtr != NULL && !sendPtr->deferred)
+	    || sendPtr->count >= chanPtr->settingsPtr->sendCap
 	    || !IocpDeferMay(chanPtr)) {
 	return 0;
     }
@@ -372,6 +415,7 @@ int
 IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr)
 {
     IocpThread *threadPtr = chanPtr->threadPtr;
+    int sendCap = chanPtr->settingsPtr->sendCap;
     int blocking = threadPtr->exiting || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING);
     int sent;
 
@@ -381,12 +425,12 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
     if (PutOff(chanPtr, buf, toWrite)) {
 	return toWrite;
     }
-    if (chanPtr->deferred) {
+    if (chanPtr->sendPtr->deferred) {
 	IocpThreadReap(threadPtr);	/* What is ahead of it leaves now. */
     }
-    if (chanPtr->sendError == 0 && chanPtr->sendCount >= chanPtr->settingsPtr->sendCap) {
+    if (chanPtr->sendError == 0 && chanPtr->sendPtr->count >= sendCap) {
 	if (blocking) {
-	    Drain(chanPtr, chanPtr->settingsPtr->sendCap - 1);
+	    Drain(chanPtr, sendCap - 1);
 	} else {
 	    IocpThreadReap(threadPtr);
 	}
@@ -394,7 +438,7 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
     if (SendError(chanPtr, errorCodePtr)) {
 	return -1;
     }
-    if (chanPtr->sendCount >= chanPtr->settingsPtr->sendCap) {
+    if (chanPtr->sendPtr->count >= sendCap) {
 	*errorCodePtr = EAGAIN;
 	return -1;
     }
@@ -425,9 +469,44 @@ IocpSendWrite(IocpChan *chanPtr, const char *buf, int toWrite, int *errorCodePtr
 void
 IocpSendDiscard(IocpChan *chanPtr)
 {
-    IocpBufFreeChain(chanPtr->threadPtr, chanPtr->sendFirstPtr);
-    chanPtr->sendFirstPtr = chanPtr->sendLastPtr = NULL;
-    chanPtr->sendCount = 0;
+    IocpSend *sendPtr = chanPtr->sendPtr;
+
+    if (sendPtr->firstPtr != NULL) {
+	IocpBufFreeChain(chanPtr->threadPtr, sendPtr->firstPtr);
+	sendPtr->firstPtr = sendPtr->lastPtr = NULL;
+	sendPtr->count = 0;
+    }
+}
+
+/*
+ * IocpSendCancel --
+ *	Let what is in flight end soon.
+ */
+void
+IocpSendCancel(IocpChan *chanPtr)
+{
+    if (chanPtr->sendPtr->op.inFlight) {
+	IocpOpCancel(chanPtr, &chanPtr->sendPtr->op);
+    }
+    IocpMoveCancel(chanPtr);
+}
+
+/*
+ * IocpSendForget --
+ *	In a forked child: what is queued, the parent sends.
+ */
+void
+IocpSendForget(IocpChan *chanPtr)
+{
+    IocpSend *sendPtr = chanPtr->sendPtr;
+
+    if (sendPtr != &iocpNoSend) {
+	sendPtr->op.inFlight = 0;
+	sendPtr->firstPtr = sendPtr->lastPtr = NULL;
+	sendPtr->count = 0;
+	sendPtr->deferred = 0;
+	sendPtr->filePtr = NULL;
+    }
 }
 
 /*
@@ -440,9 +519,9 @@ IocpSendShutdown(IocpChan *chanPtr)
     IocpSendLast(chanPtr);
     chanPtr->flags |= IOCP_CHANF_SHUT_WRITE;
     if (chanPtr->state == IOCP_CONNECTING
-	    || (chanPtr->sendFirstPtr != NULL && chanPtr->sendError == 0)) {
+	    || (chanPtr->sendPtr->firstPtr != NULL && chanPtr->sendError == 0)) {
 	chanPtr->flags |= IOCP_CHANF_SHUT_PENDING;
-    } else if (chanPtr->state == IOCP_OPEN && chanPtr->sendFirstPtr == NULL) {
+    } else if (chanPtr->state == IOCP_OPEN && chanPtr->sendPtr->firstPtr == NULL) {
 	ShutdownNow(chanPtr);
     }
 }

@@ -29,18 +29,21 @@ void
 IocpStreamSend(IocpChan *chanPtr, int toWrite)
 {
     uint64_t pass = chanPtr->threadPtr->passCount;
+    IocpSend *sendPtr;
 
     if (!IOCP_NODELAY_SENDS || toWrite > STREAM_MAX
 	    || toWrite != Tcl_GetChannelBufferSize(chanPtr->channel)
 	    || chanPtr->settingsPtr->sockopts[IOCP_SO_NODELAY] <= 0
-	    || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING) || pass == chanPtr->streamPass) {
+	    || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
+	    || pass == chanPtr->sendPtr->streamPass || !IocpSendOpen(chanPtr)) {
 	return;
     }
-    if (pass - chanPtr->streamPass > STREAM_PASSES) {
+    sendPtr = chanPtr->sendPtr;
+    if (pass - sendPtr->streamPass > STREAM_PASSES) {
 	IocpStreamEnd(chanPtr);
     }
-    chanPtr->streamPass = pass;
-    if (++chanPtr->streamed == STREAM_MIN) {
+    sendPtr->streamPass = pass;
+    if (++sendPtr->streamed == STREAM_MIN) {
 	IocpSocketSet(chanPtr->handle.fd, IOCP_SO_NODELAY, 0);
     }
     if (IocpStreamLasts(chanPtr)) {
@@ -55,7 +58,7 @@ IocpStreamSend(IocpChan *chanPtr, int toWrite)
 int
 IocpStreamLasts(const IocpChan *chanPtr)
 {
-    return chanPtr->streamed >= STREAM_MIN;
+    return chanPtr->sendPtr->streamed >= STREAM_MIN;
 }
 
 void
@@ -64,7 +67,9 @@ IocpStreamEnd(IocpChan *chanPtr)
     if (IocpStreamLasts(chanPtr)) {
 	IocpSocketSet(chanPtr->handle.fd, IOCP_SO_NODELAY, 1);
     }
-    chanPtr->streamed = 0;
+    if (chanPtr->sendPtr->streamed > 0) {
+	chanPtr->sendPtr->streamed = 0;
+    }
 }
 
 /*
@@ -77,7 +82,7 @@ IocpStreamCheck(IocpChan *chanPtr)
     if (!IocpStreamLasts(chanPtr) || chanPtr->state != IOCP_OPEN) {
 	return;
     }
-    if (chanPtr->threadPtr->passCount - chanPtr->streamPass >= STREAM_PASSES) {
+    if (chanPtr->threadPtr->passCount - chanPtr->sendPtr->streamPass >= STREAM_PASSES) {
 	IocpStreamEnd(chanPtr);
     } else {
 	IocpEventStream(chanPtr);

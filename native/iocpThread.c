@@ -471,7 +471,7 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
 	IocpRecvDone(chanPtr, compPtr);
 	break;
     case IOCP_OP_SEND:
-	if (opPtr != &chanPtr->sendOp) {
+	if (opPtr != &chanPtr->sendPtr->op) {
 	    IocpMoveDone(chanPtr, compPtr);
 	    break;
 	}
@@ -482,7 +482,7 @@ Complete(IocpThread *threadPtr, const IocpCompletion *compPtr)
 	IocpMoveDone(chanPtr, compPtr);
 	break;
     }
-    if (chanPtr->copyPtr != NULL || chanPtr->sourcePtr != NULL) {
+    if (chanPtr->sendPtr->copyPtr != NULL || chanPtr->sourcePtr != NULL) {
 	IocpEventDirty(chanPtr);	/* The copy may have waited for that. */
     }
     if (last) {
@@ -545,7 +545,7 @@ IocpThreadBusyPoll(IocpChan *chanPtr, int us)
     int polls = us > 0 && chanPtr->listenerPtr == NULL;
 
     threadPtr->busyPollers += polls - chanPtr->busyPolls;
-    chanPtr->busyPolls = polls;
+    chanPtr->busyPolls = polls != 0;
     if (threadPtr->busyPollers == 0) {
 	threadPtr->busyPollNs = 0;
     } else if (polls && ns > threadPtr->busyPollNs) {
@@ -726,7 +726,7 @@ Expire(IocpThread *threadPtr)
 	nextPtr = chanPtr->nextPtr;
 	if (chanPtr->state == IOCP_CLOSING && !(chanPtr->flags & IOCP_CHANF_ABORT)
 		&& now >= chanPtr->lingerEnd) {
-	    IOCP_COUNT(threadPtr, lingerExpired, chanPtr->sendFirstPtr != NULL);
+	    IOCP_COUNT(threadPtr, lingerExpired, chanPtr->sendPtr->firstPtr != NULL);
 	    IocpChanAbort(chanPtr);
 	}
     }

@@ -235,7 +235,7 @@ Note(IocpTimed *timedPtr)
     const IocpChan *chanPtr = timedPtr->chanPtr;
 
     timedPtr->activeAt = IocpNow();
-    if (chanPtr->sendFirstPtr != NULL || chanPtr->copyPtr != NULL) {
+    if (chanPtr->sendPtr->firstPtr != NULL || chanPtr->sendPtr->copyPtr != NULL) {
 	timedPtr->unsent = IocpSocketUnsent(chanPtr->handle.fd);
     }
 }
@@ -298,7 +298,8 @@ Awaited(const IocpChan *chanPtr)
 	    && !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)))) {
 	events |= POLLIN;
     }
-    if (chanPtr->sendError == 0 && (chanPtr->sendFirstPtr != NULL || chanPtr->filePtr != NULL)) {
+    if (chanPtr->sendError == 0
+	    && (chanPtr->sendPtr->firstPtr != NULL || chanPtr->sendPtr->filePtr != NULL)) {
 	events |= POLLOUT;
     }
     return events;
@@ -325,7 +326,7 @@ Takes(IocpTimed *timedPtr)
 static int
 HasHappened(const IocpChan *chanPtr, short events)
 {
-    return chanPtr->deferred || IocpSocketPoll(chanPtr->handle.fd, events, 0) != 0;
+    return chanPtr->sendPtr->deferred || IocpSocketPoll(chanPtr->handle.fd, events, 0) != 0;
 }
 
 /*
@@ -341,8 +342,7 @@ End(IocpChan *chanPtr, short events)
     if (events & POLLOUT) {
 	chanPtr->sendError = ETIMEDOUT;
 	chanPtr->sendErrorUntold = 1;
-	IocpOpCancel(chanPtr, &chanPtr->sendOp);
-	IocpMoveCancel(chanPtr);
+	IocpSendCancel(chanPtr);
     }
     IocpEventDirty(chanPtr);	/* A copy is to see it. */
     IocpEventTell(chanPtr);
