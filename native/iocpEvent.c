@@ -17,7 +17,9 @@
  * Tcl serves its queue before timers, idle callbacks and files. So a turn lasts at most IOCP_TURN;
  * then channels that are ready wait on the ready list until the notifier has been asked, and
  * everybody else gets their chance. A turn begins with TELL_MAX of them: for each whose handler
- * reads one line of several, Tcl makes a timer, and walks the list of its timers to do so.
+ * reads one line of several, Tcl makes a timer, and walks the list of its timers to do so. Before
+ * them come LISTENERS_MAX listeners, each with one connection: who connects does not wait until all
+ * others have been told.
  *
  * Tcl runs idle callbacks when a pass of its notifier has brought nothing at all; a descriptor of
  * the core's that stays readable starves them for ever. Here the sweep has a callback of its own
@@ -38,6 +40,7 @@
 #define SETUP_ROUNDS 4		/* So often ops that completions make are submitted at once. */
 #define DIRTY_MAX 64		/* So many channels' ops are worth a system call of their own. */
 #define TELL_MAX 64		/* So many channels are told of between two looks at the timers. */
+#define LISTENERS_MAX 8
 
 typedef struct ChanEvent {
     Tcl_Event header;		/* Must be first. */
@@ -154,6 +157,13 @@ QueueSweep(IocpThread *threadPtr)
     }
 }
 
+static IocpQueue *
+ReadyQueue(IocpChan *chanPtr)
+{
+    return chanPtr->listenerPtr != NULL ? &chanPtr->threadPtr->readyListeners
+	    : &chanPtr->threadPtr->ready;
+}
+
 /*
  * IocpEventPost --
  *	The channel has something to tell that is watched for: make an event of it, now or when the
@@ -173,7 +183,7 @@ IocpEventPost(IocpChan *chanPtr)
 	QueueChanEvent(threadPtr, chanPtr);
 	QueueSweep(threadPtr);
     } else {
-	QueuePush(&threadPtr->ready, chanPtr, ReadyLink);
+	QueuePush(ReadyQueue(chanPtr), chanPtr, ReadyLink);
 	if (chanPtr->listenerPtr != NULL) {
 	    threadPtr->turnEnd = 0;	/* Nor does it wait for longer than it must. */
 	}
@@ -304,7 +314,7 @@ IocpEventForget(IocpChan *chanPtr)
 {
     IocpChanRef(chanPtr);
     QueueRemove(&chanPtr->threadPtr->dirty, chanPtr, DirtyLink);
-    QueueRemove(&chanPtr->threadPtr->ready, chanPtr, ReadyLink);
+    QueueRemove(ReadyQueue(chanPtr), chanPtr, ReadyLink);
     QueueRemove(&chanPtr->threadPtr->streams, chanPtr, StreamLink);
     Tcl_DeleteEvents(IsEventOf, chanPtr);
     IocpChanUnref(chanPtr);
@@ -420,7 +430,8 @@ BlockTime(IocpThread *threadPtr, int ready)
     static const Tcl_Time now = {0, 0};
     int64_t dueNs = IocpThreadDue(threadPtr);
 
-    if (ready || threadPtr->ready.firstPtr != NULL || threadPtr->streams.firstPtr != NULL) {
+    if (ready || threadPtr->ready.firstPtr != NULL || threadPtr->readyListeners.firstPtr != NULL
+	    || threadPtr->streams.firstPtr != NULL) {
 	Tcl_SetMaxBlockTime(&now);
     } else if (dueNs >= 0) {
 	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
@@ -522,13 +533,32 @@ SetupProc(void *clientData, int flags)
     BlockTime(threadPtr, ready);
 }
 
+/*
+ * QueueReady --
+ *	Channels that have something to tell get their events. sweep: one goes behind them.
+ */
+static void
+QueueReady(IocpThread *threadPtr, IocpQueue *queuePtr, int max, int sweep)
+{
+    for (int i = 0; i < max && queuePtr->firstPtr != NULL; i++) {
+	IocpChan *chanPtr = QueuePop(queuePtr, ReadyLink);
+
+	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
+	    QueueChanEvent(threadPtr, chanPtr);
+	    if (sweep) {
+		QueueSweep(threadPtr);
+	    }
+	}
+	IocpChanUnref(chanPtr);
+    }
+}
+
 static void
 CheckProc(void *clientData, int flags)
 {
     IocpThread *threadPtr = clientData;
     int hosts = IocpNotifierHosts(), sweep;
     uint64_t now = IocpNow();
-    IocpChan *chanPtr;
 
     if (!(flags & TCL_FILE_EVENTS)) {
 	return;
@@ -539,16 +569,8 @@ CheckProc(void *clientData, int flags)
 	threadPtr->turnEnd = now + IOCP_TURN;
     }
     sweep = !hosts || now >= threadPtr->idleDue;
-    for (int i = 0; i < TELL_MAX && threadPtr->ready.firstPtr != NULL; i++) {
-	chanPtr = QueuePop(&threadPtr->ready, ReadyLink);
-	if (chanPtr->channel != NULL && !chanPtr->eventQueued) {
-	    QueueChanEvent(threadPtr, chanPtr);
-	    if (sweep) {
-		QueueSweep(threadPtr);
-	    }
-	}
-	IocpChanUnref(chanPtr);
-    }
+    QueueReady(threadPtr, &threadPtr->readyListeners, LISTENERS_MAX, sweep);
+    QueueReady(threadPtr, &threadPtr->ready, TELL_MAX, sweep);
     if (!hosts) {
 	IocpThreadReap(threadPtr);
 	EndTurn(threadPtr);
@@ -569,6 +591,16 @@ IocpEventSourceNew(IocpThread *threadPtr)
     IocpEventWatch(threadPtr);
 }
 
+static void
+DropQueue(IocpQueue *queuePtr, LinkProc *linkProc)
+{
+    IocpChan *chanPtr;
+
+    while ((chanPtr = QueuePop(queuePtr, linkProc)) != NULL) {
+	IocpChanUnref(chanPtr);
+    }
+}
+
 /*
  * IocpEventDropQueues --
  *	The thread has no open channel any more: let go of the closed ones on its lists.
@@ -576,17 +608,10 @@ IocpEventSourceNew(IocpThread *threadPtr)
 void
 IocpEventDropQueues(IocpThread *threadPtr)
 {
-    IocpChan *chanPtr;
-
-    while ((chanPtr = QueuePop(&threadPtr->dirty, DirtyLink)) != NULL) {
-	IocpChanUnref(chanPtr);
-    }
-    while ((chanPtr = QueuePop(&threadPtr->ready, ReadyLink)) != NULL) {
-	IocpChanUnref(chanPtr);
-    }
-    while ((chanPtr = QueuePop(&threadPtr->streams, StreamLink)) != NULL) {
-	IocpChanUnref(chanPtr);
-    }
+    DropQueue(&threadPtr->dirty, DirtyLink);
+    DropQueue(&threadPtr->readyListeners, ReadyLink);
+    DropQueue(&threadPtr->ready, ReadyLink);
+    DropQueue(&threadPtr->streams, StreamLink);
 }
 
 static int

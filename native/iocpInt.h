@@ -108,7 +108,8 @@ struct IocpThread {
     IocpEngine *enginePtr;	/* iocpNoEngine while none can be opened, and in a forked child. */
     IocpChan *chansPtr;		/* All of the thread's, those that Tcl has closed included. */
     IocpQueue dirty;		/* Channels that have ops to submit when the turn ends. */
-    IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again. */
+    IocpQueue ready;		/* Channels to be told to Tcl when the notifier was asked again: */
+    IocpQueue readyListeners;	/* ... listeners are told first. */
     IocpQueue streams;		/* Channels that have a stream, for the next pass of the loop. */
     IocpTold *toldPtr;		/* Not NULL while a script runs that one of our events called. */
     int kept;			/* > 0: not to be released now. */
