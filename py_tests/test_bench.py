@@ -103,6 +103,7 @@ def test_each_workload(cli: Run, tmp_path: Path, name: str) -> None:
             "memory_bytes_per_used_connection",
             "cpu_ratio_to_none_idle",
         },
+        "newcomers": {"last_newcomer_ms"},
         "slow": {"slowest_kB_per_s", "cpu_ratio_to_none_slow"},
         "files": {"p50_us", "p99_us"},
         "latency": {"p50_us", "p99_us"},

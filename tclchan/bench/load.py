@@ -11,6 +11,7 @@ import contextlib
 import json
 import random
 import re
+import selectors
 import signal
 import socket
 import subprocess
@@ -95,7 +96,7 @@ def check_page(port: int, path: str, body: bytes) -> int:
 
 def check_reply(sock: socket.socket, path: str, body: bytes) -> int:
     """The same over a connection that is there already."""
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n\r\n".encode())
+    sock.sendall(_request(path))
     answer = b""
     while not answer.endswith(body):
         data = sock.recv(65536)
@@ -105,6 +106,43 @@ def check_reply(sock: socket.socket, path: str, body: bytes) -> int:
     if not answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
         raise Failure(f"wrong reply: {answer[:80]!r}")
     return len(answer)
+
+
+def _request(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n\r\n".encode()
+
+
+def newcomers(port: int, count: int, reply_bytes: int) -> float:
+    """Have so many clients connect at once, and each ask for a page: seconds until all have it."""
+    request = _request("/")
+    socks = {}
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        began = time.perf_counter()
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex((LOCALHOST, port))
+            socks[sock.fileno()] = sock
+            selector.register(sock, selectors.EVENT_WRITE, reply_bytes)
+        while left := len(selector.get_map()):
+            ready = selector.select(_PATIENCE_SECONDS)
+            if not ready:
+                raise Failure(f"{left} of {count} newcomers have no answer")
+            for key, events in ready:
+                sock = socks[key.fd]
+                if events & selectors.EVENT_WRITE:
+                    sock.sendall(request)
+                    selector.modify(sock, selectors.EVENT_READ, key.data)
+                    continue
+                data = sock.recv(65536)
+                if not data:
+                    raise Failure("the server ended the connection of a newcomer")
+                if key.data > len(data):
+                    selector.modify(sock, selectors.EVENT_READ, key.data - len(data))
+                else:
+                    selector.unregister(sock)
+        return time.perf_counter() - began
 
 
 def wrk(

@@ -113,6 +113,7 @@ _EXTRA: dict[str, tuple[str, Callable[[float], str]]] = {
     "memory_bytes_per_connection": ("bytes/idle", "{:,.0f}".format),
     "memory_bytes_per_used_connection": ("bytes/used", "{:,.0f}".format),
     "cpu_ratio_to_none_idle": ("CPU/none idle", "{:.2f}".format),
+    "last_newcomer_ms": ("last newcomer ms", "{:,.0f}".format),
     "slowest_kB_per_s": ("slowest kB/s", "{:,.0f}".format),
     "cpu_ratio_to_none_slow": ("CPU/none slow", "{:.2f}".format),
     "buffers_per_read": ("buffers/read", "{:.1f}".format),

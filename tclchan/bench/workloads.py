@@ -7,6 +7,7 @@ and puts the load on. Those whose names begin alike are of one kind, which has t
 from __future__ import annotations
 
 import shutil
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -26,6 +27,8 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 BUSY_CONNECTIONS = 64
 IDLE_CONNECTIONS = 50_000
 SLOW_READERS = 500
+NEWCOMERS = 500
+NEWCOMERS_BESIDE = 400
 # Their opening is in the figures of wrk, so it must not weigh; quickly, they are just to be there.
 _CONNECTIONS_PER_SECOND = 1000
 _QUICK_CONNECTIONS_PER_SECOND = 4000
@@ -202,6 +205,23 @@ def _idle_memory(contender: Contender | Mark, count: int) -> tuple[int, int]:
             for sock in socks:
                 load.check_reply(sock, "/", body)
             return max(0, fresh), max(0, server.private_bytes() - before)
+
+
+def newcomers(run: Run, contender: Contender | Mark) -> Work:
+    """Busy connections, and beside them clients that connect at once, over and over."""
+    count = 50 if run.quick else NEWCOMERS
+    waits: list[float] = []
+    with pages(contender, keepalive=True) as server:
+        size = load.check_page(server.ports[0], "/", BODY.encode())
+
+        def come(_: float) -> None:
+            waits.append(load.newcomers(server.ports[0], count, size))
+
+        work = load.wrk(server, NEWCOMERS_BESIDE, run.seconds, size, meanwhile=come)
+    # Of those, the last have not all been closed yet.
+    del work.extra["connections_accepted"]
+    work.extra["last_newcomer_ms"] = statistics.median(waits) * 1e3
+    return work
 
 
 def slow(run: Run, contender: Contender | Mark) -> Work:
@@ -409,6 +429,14 @@ def _all() -> list[Workload]:
             ("floor", "nginx"),
         ),
         Workload(
+            "newcomers",
+            f"requests over {NEWCOMERS_BESIDE} connections while {NEWCOMERS} others connect at"
+            " once, over and over",
+            "request",
+            newcomers,
+            ("floor", "nginx"),
+        ),
+        Workload(
             "slow",
             f"requests over {BUSY_CONNECTIONS} connections beside {SLOW_READERS} slow readers",
             "request",
@@ -478,4 +506,4 @@ def need_wrk(workloads: Sequence[Workload]) -> None:
         raise BenchError('wrk is not installed: "apt-get install wrk" does that')
 
 
-_BY_WRK = {"keepalive", "short", "idle", "slow", "files", "httpd"}
+_BY_WRK = {"keepalive", "short", "idle", "newcomers", "slow", "files", "httpd"}
