@@ -191,11 +191,16 @@ with tclchan.Interp(engine=engine, notifier=notifier) as tcl:
         fileevent $chan writable send
         fileevent $chan readable receive
         set busy 0
+        proc unsent {} {
+            return [lindex [fconfigure $::chan -sendcap] 1]
+        }
+        # To the next part, and until something is under way, unless that was all.
         proc moveOn {part} {
-            while {$::count < $part * ($::size / $::forks)} {
+            while {$::count < $part * ($::size / $::forks)
+                    || !$::shut && !$::ended && [unsent] == 0} {
                 vwait ::count
             }
-            incr ::busy [expr {[lindex [fconfigure $::chan -sendcap] 1] > 0}]
+            incr ::busy [expr {[unsent] > 0}]
         }
     ''')
     children = []
