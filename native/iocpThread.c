@@ -72,6 +72,7 @@ IocpThreadForked(IocpThread *threadPtr)
     IocpEventUnwatch(threadPtr);
     enginePtr->typePtr->forkedProc(enginePtr);
     threadPtr->enginePtr = &iocpNoEngine;
+    threadPtr->deferFirstPtr = NULL;	/* Its mutex may be locked for ever. */
     for (IocpChan *chanPtr = threadPtr->chansPtr; chanPtr != NULL; chanPtr = chanPtr->nextPtr) {
 	IocpChanForget(chanPtr);
     }

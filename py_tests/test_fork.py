@@ -315,6 +315,61 @@ def test_an_ended_child_ends_nothing_here(run_python: Run) -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+IN_A_HANDLER = """
+import os, signal, socket, sys
+import tclchan
+
+def received(size):
+    data = b""
+    while len(data) < size:
+        data += sock.recv(size - len(data))
+    return data.decode()
+
+def fork():
+    # What the handler has put off, a thread sends meanwhile.
+    print(received(6))
+    sys.stdout.flush()
+    return os.fork()
+
+engine, notifier = sys.argv[1:]
+with tclchan.Interp(engine=engine, notifier=notifier) as tcl:
+    tcl.command("fork", fork)
+    tcl.eval('''
+        set listener [socket2 -server accept -myaddr 127.0.0.1 0]
+        proc accept {chan host port} {
+            set ::chan $chan
+            fconfigure $chan -blocking 0 -buffering none -translation binary
+            fileevent $chan readable serve
+        }
+        proc serve {} {
+            fileevent $::chan readable {}
+            read $::chan
+            puts -nonewline $::chan one
+            puts -nonewline $::chan two
+            set ::child [fork]
+        }
+    ''')
+    port = int(tcl.eval("lindex [fconfigure $listener -sockname] 2"))
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.settimeout(30)
+    sock.sendall(b"x")
+    tcl.eval("vwait child")
+    child = int(tcl.eval("set child"))
+    tcl.eval("after 5 {set passed 1}; vwait passed")
+    if child == 0:
+        os._exit(0)
+    tcl.eval("puts -nonewline $chan three")
+    print(os.waitpid(child, 0)[1], received(5))
+"""
+
+
+@pytest.mark.parametrize("notifier", ["tcl", "ring"])
+def test_fork_in_a_handler_that_has_written(notifier: str, engine: str, run_python: Run) -> None:
+    """What was put off is the parent's, even if it is gone already."""
+    done = run_python("-c", IN_A_HANDLER, engine, notifier)
+    assert (done.stdout, done.stderr) == ("onetwo\n0 three\n", "")
+
+
 SERVER = """
 import os, signal, socket, sys
 import tclchan
