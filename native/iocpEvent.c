@@ -7,7 +7,7 @@
  *
  *	1. SetupProc submits what is dirty, reaps, arms the engine's descriptor; Tcl waits.
  *	2. CheckProc reaps. Each channel with something to tell gets one event in Tcl's queue;
- *	   behind them goes a sweep event.
+ *	   behind the first of them goes a sweep event.
  *	3. The events run the scripts' handlers. The receives that these make due gather on the
  *	   dirty list.
  *	4. The sweep submits all of them in one system call and reaps. If that made new events, it
@@ -535,7 +535,7 @@ SetupProc(void *clientData, int flags)
 
 /*
  * QueueReady --
- *	Channels that have something to tell get their events. sweep: one goes behind them.
+ *	Channels that have something to tell get their events, and a sweep event if that is wanted.
  */
 static void
 QueueReady(IocpThread *threadPtr, IocpQueue *queuePtr, int max, int sweep)
