@@ -27,8 +27,8 @@
  * called after as long a time again. Not earlier: scripts count on the order.
  *
  * A loop that is not Tcl's (Tcl_ServiceAll) asks the event source only when a descriptor or a timer
- * says so. So what ends a turn, CheckProc or the last sweep, leaves the engine's descriptor armed,
- * and what is to be done yet in Tcl's block time.
+ * says so. So what ends a turn, CheckProc, the last sweep or the last event, leaves the engine's
+ * descriptor armed, and what is to be done yet in Tcl's block time.
  *
  * Events are level-triggered: Tcl calls the watch procedure after each notification, which posts
  * again as long as the channel is ready for what is watched.
@@ -363,6 +363,40 @@ FreeBuffers(IocpChan *chanPtr)
 }
 
 /*
+ * BlockTime --
+ *	Tell Tcl how long it may wait: not at all if there is something to do already.
+ */
+static void
+BlockTime(IocpThread *threadPtr, int ready)
+{
+    static const Tcl_Time now = {0, 0};
+    int64_t dueNs = IocpThreadDue(threadPtr);
+
+    if (ready || threadPtr->ready.firstPtr != NULL || threadPtr->readyListeners.firstPtr != NULL
+	    || threadPtr->streams.firstPtr != NULL) {
+	Tcl_SetMaxBlockTime(&now);
+    } else if (dueNs >= 0) {
+	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
+
+	Tcl_SetMaxBlockTime(&due);
+    }
+}
+
+/*
+ * EndTurn --
+ *	Nothing more of a turn is in Tcl's queue. In Tcl's own loop, SetupProc comes next.
+ */
+static void
+EndTurn(IocpThread *threadPtr)
+{
+    if (!threadPtr->sweepQueued && threadPtr->eventsWaiting == 0) {
+	int ready = threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1);
+
+	BlockTime(threadPtr, ready || threadPtr->dirty.firstPtr != NULL);
+    }
+}
+
+/*
  * ChanEventProc --
  *	Something may have happened that scripts are to know of.
  */
@@ -404,6 +438,9 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	IocpNameForget(chanPtr->namePtr);
 	IocpChanUnref(chanPtr);
     }
+    if (!IocpNotifierHosts()) {
+	EndTurn(threadPtr);
+    }
     IocpThreadRelease(threadPtr);
     return 1;
 }
@@ -418,40 +455,6 @@ IocpEventTells(const IocpChan *chanPtr)
     const IocpTold *toldPtr = chanPtr->threadPtr->toldPtr;
 
     return toldPtr != NULL && toldPtr->chanPtr == chanPtr;
-}
-
-/*
- * BlockTime --
- *	Tell Tcl how long it may wait: not at all if there is something to do already.
- */
-static void
-BlockTime(IocpThread *threadPtr, int ready)
-{
-    static const Tcl_Time now = {0, 0};
-    int64_t dueNs = IocpThreadDue(threadPtr);
-
-    if (ready || threadPtr->ready.firstPtr != NULL || threadPtr->readyListeners.firstPtr != NULL
-	    || threadPtr->streams.firstPtr != NULL) {
-	Tcl_SetMaxBlockTime(&now);
-    } else if (dueNs >= 0) {
-	Tcl_Time due = {(long)(dueNs / IOCP_SECOND), (long)(dueNs % IOCP_SECOND / 1000 + 1)};
-
-	Tcl_SetMaxBlockTime(&due);
-    }
-}
-
-/*
- * EndTurn --
- *	Nothing more of a turn is in Tcl's queue. In Tcl's own loop, SetupProc comes next.
- */
-static void
-EndTurn(IocpThread *threadPtr)
-{
-    if (!threadPtr->sweepQueued && threadPtr->eventsWaiting == 0) {
-	int ready = threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1);
-
-	BlockTime(threadPtr, ready || threadPtr->dirty.firstPtr != NULL);
-    }
 }
 
 /*

@@ -282,6 +282,14 @@ def engine_fds():
         except OSError:
             pass
 
+def wait():
+    ready = select.select(fds, [], [], 10)[0]
+    if not ready:
+        sys.exit("the loop is not woken")
+    for fd in ready:
+        if "eventfd" in os.readlink(f"/proc/self/fd/{fd}"):
+            os.read(fd, 8)  # It stays readable otherwise.
+
 with tclchan.Interp(engine=sys.argv[1], notifier="tcl") as tcl:
     tcl.eval("set accepted {}")
     tcl.eval("set listener [socket2 -server {lappend accepted} -myaddr 127.0.0.1 0]")
@@ -295,8 +303,19 @@ with tclchan.Interp(engine=sys.argv[1], notifier="tcl") as tcl:
             pass
         clients.append(socket.create_connection(("127.0.0.1", port)))
         while int(tcl.eval("llength $accepted")) < 3 * count:
-            if not select.select(fds, [], [], 10)[0]:
-                sys.exit("the loop is not woken")
+            wait()
+            libtcl.Tcl_ServiceAll()
+    # Several channels with something to tell at once.
+    tcl.eval("set got 0; proc take chan {incr ::got [string length [read $chan]]}")
+    for chan in tcl.eval("set accepted").split()[::3]:
+        tcl.eval(f"fconfigure {chan} -blocking 0; fileevent {chan} readable {{take {chan}}}")
+    while libtcl.Tcl_ServiceAll():
+        pass
+    for count in range(1, 11):
+        for client in clients:
+            client.sendall(b"x")
+        while int(tcl.eval("set got")) < 3 * count:
+            wait()
             libtcl.Tcl_ServiceAll()
     libtcl.Tcl_SetServiceMode(0)
     print(len(clients))
