@@ -98,21 +98,30 @@ def check_reply(sock: socket.socket, path: str, body: bytes) -> int:
     """The same over a connection that is there already."""
     sock.sendall(_request(path))
     answer = b""
-    while not answer.endswith(body):
+    while not _complete(answer, body):
         data = sock.recv(65536)
-        answer += data
-        if not data or len(answer) > len(body) + 4096:
+        if not data:
             raise Failure(f"wrong reply: {answer[:80]!r}")
+        answer += data
+    return len(answer)
+
+
+def _complete(answer: bytes, body: bytes) -> bool:
+    """Whether all of an answer is there; one that is wrong is a `Failure`."""
+    if len(answer) > len(body) + 4096:
+        raise Failure(f"wrong reply: {answer[:80]!r}")
+    if not answer.endswith(body):
+        return False
     if not answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.0 200 ")):
         raise Failure(f"wrong reply: {answer[:80]!r}")
-    return len(answer)
+    return True
 
 
 def _request(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n\r\n".encode()
 
 
-def newcomers(port: int, count: int, reply_bytes: int) -> float:
+def newcomers(port: int, count: int, body: bytes) -> float:
     """Have so many clients connect at once, and each ask for a page: seconds until all have it."""
     request = _request("/")
     socks = {}
@@ -124,7 +133,7 @@ def newcomers(port: int, count: int, reply_bytes: int) -> float:
             sock.setblocking(False)
             sock.connect_ex((LOCALHOST, port))
             socks[sock.fileno()] = sock
-            selector.register(sock, selectors.EVENT_WRITE, reply_bytes)
+            selector.register(sock, selectors.EVENT_WRITE, b"")
         while left := len(selector.get_map()):
             ready = selector.select(_PATIENCE_SECONDS)
             if not ready:
@@ -133,15 +142,15 @@ def newcomers(port: int, count: int, reply_bytes: int) -> float:
                 sock = socks[key.fd]
                 if events & selectors.EVENT_WRITE:
                     sock.sendall(request)
-                    selector.modify(sock, selectors.EVENT_READ, key.data)
+                    selector.modify(sock, selectors.EVENT_READ, b"")
                     continue
                 data = sock.recv(65536)
                 if not data:
                     raise Failure("the server ended the connection of a newcomer")
-                if key.data > len(data):
-                    selector.modify(sock, selectors.EVENT_READ, key.data - len(data))
-                else:
+                if _complete(key.data + data, body):
                     selector.unregister(sock)
+                else:
+                    selector.modify(sock, selectors.EVENT_READ, key.data + data)
         return time.perf_counter() - began
 
 

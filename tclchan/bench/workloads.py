@@ -215,7 +215,7 @@ def newcomers(run: Run, contender: Contender | Mark) -> Work:
         size = load.check_page(server.ports[0], "/", BODY.encode())
 
         def come(_: float) -> None:
-            waits.append(load.newcomers(server.ports[0], count, size))
+            waits.append(load.newcomers(server.ports[0], count, BODY.encode()))
 
         work = load.wrk(server, NEWCOMERS_BESIDE, run.seconds, size, meanwhile=come)
     # Of those, the last have not all been closed yet.
