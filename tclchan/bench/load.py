@@ -96,7 +96,7 @@ def check_page(port: int, path: str, body: bytes) -> int:
 
 def check_reply(sock: socket.socket, path: str, body: bytes) -> int:
     """The same over a connection that is there already."""
-    sock.sendall(_request(path))
+    sock.sendall(request(path))
     answer = b""
     while not _complete(answer, body):
         data = sock.recv(65536)
@@ -117,13 +117,14 @@ def _complete(answer: bytes, body: bytes) -> bool:
     return True
 
 
-def _request(path: str) -> bytes:
+def request(path: str) -> bytes:
+    """What asks for a page."""
     return f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n\r\n".encode()
 
 
 def newcomers(port: int, count: int, body: bytes) -> float:
     """Have so many clients connect at once, and each ask for a page: seconds until all have it."""
-    request = _request("/")
+    asking = request("/")
     socks = {}
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
@@ -141,7 +142,7 @@ def newcomers(port: int, count: int, body: bytes) -> float:
             for key, events in ready:
                 sock = socks[key.fd]
                 if events & selectors.EVENT_WRITE:
-                    sock.sendall(request)
+                    sock.sendall(asking)
                     selector.modify(sock, selectors.EVENT_READ, b"")
                     continue
                 data = sock.recv(65536)

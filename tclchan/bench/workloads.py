@@ -23,7 +23,6 @@ from .machine import Machine
 from .marks import BODY, FILE_MARKS, Mark
 from .server import Server, running
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 BUSY_CONNECTIONS = 64
 IDLE_CONNECTIONS = 50_000
 SLOW_READERS = 500
@@ -293,7 +292,7 @@ def latency(run: Run, contender: Contender | Mark, options: str) -> Work:
             server,
             1,
             run.seconds,
-            run.text("request", REQUEST),
+            run.text("request", load.request("/")),
             run.text("reply", (reply + BODY).encode()),
         )
 
