@@ -16,6 +16,8 @@
 
 #include "iocpInt.h"
 
+#define PORT_TRIES 50		/* Until port 0 has led to one that is free at each address. */
+
 /*
  * IocpListenArm --
  *	Accept, unless enough is accepted already.
@@ -307,11 +309,11 @@ IocpListenClose(IocpChan *chanPtr)
 }
 
 /*
- * IocpListenFree --
- *	No accept is in flight any more: close the listening sockets.
+ * DropAcceptors --
+ *	Close the listening sockets, none of which has an accept in flight.
  */
-void
-IocpListenFree(IocpChan *chanPtr)
+static void
+DropAcceptors(IocpChan *chanPtr)
 {
     IocpListener *listenerPtr = chanPtr->listenerPtr;
     IocpEngine *enginePtr = chanPtr->threadPtr->enginePtr;
@@ -320,6 +322,19 @@ IocpListenFree(IocpChan *chanPtr)
 	enginePtr->typePtr->detachProc(enginePtr, &listenerPtr->acceptors[i].handle);
 	IocpSocketClose(listenerPtr->acceptors[i].handle.fd);
     }
+    listenerPtr->acceptorCount = 0;
+}
+
+/*
+ * IocpListenFree --
+ *	No accept is in flight any more: the listening sockets go.
+ */
+void
+IocpListenFree(IocpChan *chanPtr)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+
+    DropAcceptors(chanPtr);
     IocpFree(chanPtr->threadPtr, listenerPtr, sizeof(IocpListener)
 	    + (size_t)listenerPtr->acceptorMax * sizeof(IocpAcceptor));
     chanPtr->listenerPtr = NULL;
@@ -373,16 +388,15 @@ typedef enum Stage { STAGE_SOCKET, STAGE_BIND, STAGE_LISTEN, STAGE_DONE } Stage;
 
 /*
  * OpenAddress --
- *	A listening socket on one address, with a queue in the kernel. *portPtr is the port that
- *	port 0 got for an earlier address, or 0; the first one sets it.
+ *	A listening socket on one address, with a queue in the kernel. *portPtr is the port; 0 is
+ *	any, and is set to the one that it got.
  * Results:
  *	STAGE_DONE and *fdPtr; or the stage that failed, with errno.
  */
 static Stage
-OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue, int *portPtr,
-	IocpSocket *fdPtr)
+OpenAddress(const struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue,
+	int *portPtr, IocpSocket *fdPtr)
 {
-    struct sockaddr_in *sa4Ptr = (struct sockaddr_in *)(void *)addrPtr->ai_addr;
     IocpSocket fd = IocpSocketNew(addrPtr->ai_family, settingsPtr);
     IocpSockaddr name;
     socklen_t length = sizeof(name);
@@ -395,10 +409,9 @@ OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue
     if (addrPtr->ai_family == AF_INET6) {
 	IocpSocketSetopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }
-    if (sa4Ptr->sin_port == 0 && *portPtr != 0) {
-	sa4Ptr->sin_port = htons((uint16_t)*portPtr);	/* At the same place for both families. */
-    }
-    if (IocpSocketBind(fd, addrPtr->ai_addr, (socklen_t)addrPtr->ai_addrlen) < 0) {
+    memcpy(&name, addrPtr->ai_addr, addrPtr->ai_addrlen);
+    name.sa4.sin_port = htons((uint16_t)*portPtr);	/* At the same place for both families. */
+    if (IocpSocketBind(fd, &name.sa, (socklen_t)addrPtr->ai_addrlen) < 0) {
 	stage = STAGE_BIND;
     } else if (IocpSocketListen(fd, queue) < 0) {
 	stage = STAGE_LISTEN;
@@ -417,9 +430,71 @@ OpenAddress(struct addrinfo *addrPtr, const IocpSettings *settingsPtr, int queue
 }
 
 /*
+ * ListedBefore --
+ *	Whether a list has an address twice, and this is not the first time. (For the name of ::1
+ *	in /etc/hosts, the resolver says 127.0.0.1 to those who ask for IPv4.)
+ */
+static int
+ListedBefore(const struct addrinfo *listPtr, const struct addrinfo *addrPtr)
+{
+    for (; listPtr != addrPtr; listPtr = listPtr->ai_next) {
+	if (listPtr->ai_addrlen == addrPtr->ai_addrlen
+		&& memcmp(listPtr->ai_addr, addrPtr->ai_addr, addrPtr->ai_addrlen) == 0) {
+	    return 1;
+	}
+    }
+    return 0;
+}
+
+/*
+ * AddOpened --
+ *	The listener gets a socket for each address that can be had, all under one port; 0 is one
+ *	that is free at each of them.
+ * Results:
+ *	0; or an errno: of the address that came farthest, where none can be had, or of a reason to
+ *	do without all of them. EADDRINUSE with some acceptors: the port that one address got for 0
+ *	is taken at another.
+ */
+static int
+AddOpened(IocpChan *chanPtr, const struct addrinfo *listPtr, int port, int queue)
+{
+    IocpListener *listenerPtr = chanPtr->listenerPtr;
+    Stage farthest = STAGE_SOCKET;
+    int chosenPort = port, error = 0;
+
+    for (const struct addrinfo *addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+	IocpSocket fd;
+	Stage stage;
+
+	if (ListedBefore(listPtr, addrPtr)) {
+	    continue;
+	}
+	stage = OpenAddress(addrPtr, chanPtr->settingsPtr, queue, &chosenPort, &fd);
+	if (stage == STAGE_DONE) {
+	    AddAcceptor(chanPtr, fd, 0);
+	    continue;
+	}
+	if (stage == STAGE_SOCKET ? errno != EAFNOSUPPORT
+		: errno == EADDRINUSE && port != chosenPort) {
+	    /*
+	     * A setting is refused, or descriptors are at their end, or the next port may do:
+	     * half a listener helps nobody.
+	     */
+
+	    return errno;
+	}
+	if (error == 0 || stage > farthest) {
+	    farthest = stage;
+	    error = errno;
+	}
+    }
+    return listenerPtr->acceptorCount > 0 ? 0 : error;
+}
+
+/*
  * IocpOpenServer --
  *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this
- *	machine, IPv4 and IPv6 under one port). acceptProc is called from the event loop with each
+ *	machine, IPv4 and IPv6) under one port. acceptProc is called from the event loop with each
  *	connection. backlog is -backlog's, 0 for the default.
  *	If the process has inherited sockets for any of the addresses, these are all that it gets:
  *	whoever opened them has decided where to listen.
@@ -437,9 +512,8 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
     struct addrinfo *addrPtr;
     IocpListener *listenerPtr;
     IocpChan *chanPtr;
-    Stage farthest = STAGE_SOCKET;
     IocpSocket inherited[IOCP_INHERITED_MAX];
-    int count = 0, inheritedCount, error = 0, refused = 0;
+    int count = 0, inheritedCount, error = 0;
 
     if (threadPtr == NULL) {
 	if (interp != NULL) {
@@ -484,33 +558,20 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	listenerPtr->backlog = backlog > 0 ? backlog : inheritedCount > 0 ? 1 : IOCP_BACKLOG;
 	listenerPtr->accepting = 1;
 	listenerPtr->acceptorMax = count;
-	error = AddInherited(chanPtr, inherited, inheritedCount);
-	refused = error != 0;
-	for (addrPtr = query.listPtr; addrPtr != NULL && inheritedCount == 0;
-		addrPtr = addrPtr->ai_next) {
-	    IocpSocket fd;
-	    Stage stage = OpenAddress(addrPtr, chanPtr->settingsPtr,
-		    backlog > 0 ? backlog : SOMAXCONN, &port, &fd);
+	if (inheritedCount > 0) {
+	    error = AddInherited(chanPtr, inherited, inheritedCount);
+	} else {
+	    int queue = backlog > 0 ? backlog : SOMAXCONN;
+	    int tries = PORT_TRIES;
 
-	    if (stage == STAGE_DONE) {
-		AddAcceptor(chanPtr, fd, 0);
-	    } else if (stage == STAGE_SOCKET && errno != EAFNOSUPPORT) {
-		/*
-		 * A setting is refused, or descriptors are at their end: half a listener helps
-		 * nobody.
-		 */
-
-		error = errno;
-		refused = 1;
-		break;
-	    } else if (error == 0 || stage > farthest) {
-		farthest = stage;
-		error = errno;
-	    }
+	    do {
+		DropAcceptors(chanPtr);
+		error = AddOpened(chanPtr, query.listPtr, port, queue);
+	    } while (error == EADDRINUSE && listenerPtr->acceptorCount > 0 && --tries > 0);
 	}
     }
     IocpQueryFree(&query);
-    if (listenerPtr == NULL || listenerPtr->acceptorCount == 0 || refused) {
+    if (error != 0) {
 	if (chanPtr != NULL) {
 	    IocpChanClose(chanPtr);
 	}
