@@ -7,12 +7,17 @@ anybody has the socket.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Final
 
 from .errors import HttpdError
+
+PORT_TRIES: Final = 50
+"""So often is another port tried, where the one that port 0 has led to is taken at some address."""
 
 
 def open_listeners(address: str, port: int) -> list[socket.socket]:
@@ -20,7 +25,7 @@ def open_listeners(address: str, port: int) -> list[socket.socket]:
 
     Args:
         address: an address or a name; one may stand for several addresses.
-        port: the port, the same one for all addresses; 0 takes a free one.
+        port: the port, the same one for all addresses; 0 takes one that is free at each of them.
 
     Returns:
         A socket for each address.
@@ -32,18 +37,33 @@ def open_listeners(address: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise HttpdError(f"couldn't open socket: {_words(error)} ({address})") from error
+    names = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+    for _ in range(PORT_TRIES):
+        listeners, failures = _listen_at(names, port)
+        if not (port == 0 and any(error.errno == errno.EADDRINUSE for error in failures)):
+            break
+        for listener in listeners:
+            listener.close()
+        listeners = []
+    if not listeners:
+        raise HttpdError(f"couldn't open socket: {_words(failures[0])} ({address} port {port})")
+    return listeners
+
+
+def _listen_at(
+    names: Sequence[tuple[int, tuple[object, ...]]], port: int
+) -> tuple[list[socket.socket], list[OSError]]:
+    """Listen at the names of *names* that can be had, all with one port."""
     listeners: list[socket.socket] = []
     failures: list[OSError] = []
-    for family, name in dict.fromkeys((entry[0], entry[4]) for entry in found):
+    for family, name in names:
         try:
             listeners.append(_listen(family, (name[0], port, *name[2:])))
         except OSError as error:
             failures.append(error)
         else:
             port = listeners[-1].getsockname()[1]
-    if not listeners:
-        raise HttpdError(f"couldn't open socket: {_words(failures[0])} ({address} port {port})")
-    return listeners
+    return listeners, failures
 
 
 def _listen(family: int, name: tuple[object, ...]) -> socket.socket:
