@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from conftest import ROOT, lacking, tclsh_of
+from tclfiles import own_network
 
 import tclchan
 
@@ -416,17 +417,6 @@ def pipeline_tests(tcl: str) -> list[str]:
             f"{name.replace('testEof', 'normal')}-{number % 3}" for number, name in enumerate(names)
         ]
     return [f"httpPipeline-{name}" for name in names]
-
-
-@cache
-def own_network() -> list[str]:
-    """Return the beginning of a command that runs in a network of its own: nothing, if it cannot.
-
-    Nobody takes the ports there that a test has given up to take them again.
-    """
-    command = [sys.executable, str(ROOT / "tcl_tests/ownnet.py")]
-    tried = subprocess.run([*command, "true"], capture_output=True, check=False)
-    return command if tried.returncode == 0 else []
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

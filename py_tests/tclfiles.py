@@ -8,7 +8,9 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -22,6 +24,18 @@ TOTALS = re.compile(
     re.MULTILINE,
 )
 SKIPS = re.compile(r"^\t(\d+)\t(.+)$", re.MULTILINE)
+
+
+@cache
+def own_network() -> list[str]:
+    """Return the beginning of a command that runs in a network of its own: nothing, if it cannot.
+
+    Nobody takes the ports there that a test has given up to take them again, or needs a second time
+    for another address.
+    """
+    command = [sys.executable, str(TCL_TESTS / "ownnet.py")]
+    tried = subprocess.run([*command, "true"], capture_output=True, check=False)
+    return command if tried.returncode == 0 else []
 
 
 def run_session(

@@ -1,7 +1,8 @@
 """The driver's own tests, written in Tcl: one pytest test for each .test file, engine and Tcl.
 
-Each runs ``tclsh tcl_tests/all.tcl -file X`` in a process of its own. A test that Tcl skipped must
-say why: the files print ``without CONSTRAINT: REASON`` for every constraint that does not hold.
+Each runs ``tclsh tcl_tests/all.tcl -file X`` in a process and a network of its own. A test that Tcl
+skipped must say why: the files print ``without CONSTRAINT: REASON`` for every constraint that does
+not hold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import Tclsh
-from tclfiles import FILES, TCL_TESTS, judge, run_session
+from tclfiles import FILES, TCL_TESTS, judge, own_network, run_session
 
 import tclchan
 
@@ -29,7 +30,7 @@ def run_file(name: str, engine: str, tclsh: Tclsh) -> tuple[int, str]:
         "TCLCHAN_PYTHON": sys.executable,
     }
     environment.pop("TCLCHAN_TEST_CORE", None)
-    command = [tclsh.path, str(TCL_TESTS / "all.tcl"), "-file", name]
+    command = [*own_network(), tclsh.path, str(TCL_TESTS / "all.tcl"), "-file", name]
     done = run_session(command, TIMEOUT_S, env=environment)
     return done.returncode, done.stdout
 

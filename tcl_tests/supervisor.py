@@ -12,6 +12,7 @@ standard input all of them get the end of theirs.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -40,7 +41,13 @@ def opened(kind: str) -> list[socket.socket]:
         return [server("::", 0, dualstack_ipv6=True)]
     if kind == "both":
         one = server("0.0.0.0", 0)
-        return [one, server("::", one.getsockname()[1])]
+        try:
+            return [one, server("::", one.getsockname()[1])]
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        # The port is somebody's in IPv6. It is kept meanwhile, so that the next one is another.
+        return opened(kind)
     if kind == "udp":
         return [socket.socket(type=socket.SOCK_DGRAM)]
     if kind == "unix":
