@@ -492,6 +492,83 @@ AddOpened(IocpChan *chanPtr, const struct addrinfo *listPtr, int port, int queue
 }
 
 /*
+ * ListenerNew --
+ *	A channel that has room for so many listening sockets, and none yet.
+ * Results:
+ *	The channel; NULL without memory.
+ */
+static IocpChan *
+ListenerNew(IocpThread *threadPtr, const IocpSettings *settingsPtr, int acceptorMax)
+{
+    IocpChan *chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_LISTENING);
+
+    if (chanPtr == NULL) {
+	return NULL;
+    }
+    if (IocpSettingsPut(chanPtr, settingsPtr)) {
+	chanPtr->listenerPtr = IocpAlloc(threadPtr, sizeof(IocpListener)
+		+ (size_t)acceptorMax * sizeof(IocpAcceptor));
+    }
+    if (chanPtr->listenerPtr == NULL) {
+	IocpChanClose(chanPtr);
+	return NULL;
+    }
+    chanPtr->listenerPtr->acceptorMax = acceptorMax;
+    return chanPtr;
+}
+
+/*
+ * ListenAt --
+ *	Listen on the addresses that can be had, with a queue in the kernel; or with the sockets
+ *	that the process has inherited for any of them.
+ * Results:
+ *	A channel without an accept procedure; or NULL and errno.
+ */
+static IocpChan *
+ListenAt(IocpThread *threadPtr, const struct addrinfo *listPtr, int port, int backlog,
+	const IocpSettings *settingsPtr)
+{
+    IocpSocket inherited[IOCP_INHERITED_MAX];
+    int inheritedCount = IocpInheritTake(listPtr, inherited);
+    int count = inheritedCount, tries = PORT_TRIES, error = 0;
+    const struct addrinfo *addrPtr;
+    IocpChan *chanPtr;
+
+    if (inheritedCount < 0) {
+	return NULL;
+    }
+    if (inheritedCount == 0) {
+	for (addrPtr = listPtr; addrPtr != NULL; addrPtr = addrPtr->ai_next) {
+	    count++;
+	}
+    }
+    chanPtr = ListenerNew(threadPtr, settingsPtr, count);
+    if (chanPtr == NULL) {
+	for (int i = 0; i < inheritedCount; i++) {
+	    IocpSocketClose(inherited[i]);
+	}
+	errno = ENOMEM;
+	return NULL;
+    }
+    if (inheritedCount > 0) {
+	error = AddInherited(chanPtr, inherited, inheritedCount);
+	chanPtr->listenerPtr->backlog = backlog > 0 ? backlog : 1;
+    } else {
+	do {
+	    DropAcceptors(chanPtr);
+	    error = AddOpened(chanPtr, listPtr, port, backlog > 0 ? backlog : SOMAXCONN);
+	} while (error == EADDRINUSE && chanPtr->listenerPtr->acceptorCount > 0 && --tries > 0);
+	chanPtr->listenerPtr->backlog = backlog > 0 ? backlog : IOCP_BACKLOG;
+    }
+    if (error != 0) {
+	IocpChanClose(chanPtr);
+	errno = error;
+	return NULL;
+    }
+    return chanPtr;
+}
+
+/*
  * IocpOpenServer --
  *	Tcl_OpenTcpServer on the driver: listen on all addresses of host (NULL: all of this
  *	machine, IPv4 and IPv6) under one port. acceptProc is called from the event loop with each
@@ -509,17 +586,17 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
     IocpThread *threadPtr = IocpThreadGet(reason, sizeof(reason));
     IocpSettings settings = *settingsPtr;
     IocpQuery query;
-    struct addrinfo *addrPtr;
-    IocpListener *listenerPtr;
     IocpChan *chanPtr;
-    IocpSocket inherited[IOCP_INHERITED_MAX];
-    int count = 0, inheritedCount, error = 0;
+    int error;
 
     if (threadPtr == NULL) {
 	if (interp != NULL) {
 	    Tcl_SetObjResult(interp, Tcl_NewStringObj(reason, -1));
 	}
 	return NULL;
+    }
+    if (settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
+	settings.sockopts[IOCP_SO_REUSEADDR] = 1;
     }
     IocpQueryInit(&query, interp, host, port, 1, settings.protocol);
     IocpQueryRun(&query);
@@ -528,56 +605,16 @@ IocpOpenServer(Tcl_Interp *interp, int port, const char *host, Tcl_TcpAcceptProc
 	IocpQueryFree(&query);
 	return NULL;
     }
-    inheritedCount = IocpInheritTake(query.listPtr, inherited);
-    if (inheritedCount < 0) {
-	error = errno;
-	IocpQueryFree(&query);
-	IocpOpenError(interp, error);
-	return NULL;
-    }
-    count = inheritedCount;
-    for (addrPtr = query.listPtr; addrPtr != NULL && inheritedCount == 0;
-	    addrPtr = addrPtr->ai_next) {
-	count++;
-    }
-    chanPtr = IocpChanNew(threadPtr, IOCP_NO_SOCKET, IOCP_LISTENING);
-    if (settings.sockopts[IOCP_SO_REUSEADDR] < 0) {
-	settings.sockopts[IOCP_SO_REUSEADDR] = 1;
-    }
-    listenerPtr = chanPtr == NULL || !IocpSettingsPut(chanPtr, &settings) ? NULL
-	    : IocpAlloc(threadPtr, sizeof(IocpListener) + (size_t)count * sizeof(IocpAcceptor));
-    if (listenerPtr == NULL) {
-	error = ENOMEM;
-	for (int i = 0; i < inheritedCount; i++) {
-	    IocpSocketClose(inherited[i]);
-	}
-    } else {
-	chanPtr->listenerPtr = listenerPtr;
-	listenerPtr->acceptProc = acceptProc;
-	listenerPtr->acceptData = acceptData;
-	listenerPtr->backlog = backlog > 0 ? backlog : inheritedCount > 0 ? 1 : IOCP_BACKLOG;
-	listenerPtr->accepting = 1;
-	listenerPtr->acceptorMax = count;
-	if (inheritedCount > 0) {
-	    error = AddInherited(chanPtr, inherited, inheritedCount);
-	} else {
-	    int queue = backlog > 0 ? backlog : SOMAXCONN;
-	    int tries = PORT_TRIES;
-
-	    do {
-		DropAcceptors(chanPtr);
-		error = AddOpened(chanPtr, query.listPtr, port, queue);
-	    } while (error == EADDRINUSE && listenerPtr->acceptorCount > 0 && --tries > 0);
-	}
-    }
+    chanPtr = ListenAt(threadPtr, query.listPtr, port, backlog, &settings);
+    error = errno;
     IocpQueryFree(&query);
-    if (error != 0) {
-	if (chanPtr != NULL) {
-	    IocpChanClose(chanPtr);
-	}
+    if (chanPtr == NULL) {
 	IocpOpenError(interp, error);
 	return NULL;
     }
+    chanPtr->listenerPtr->acceptProc = acceptProc;
+    chanPtr->listenerPtr->acceptData = acceptData;
+    chanPtr->listenerPtr->accepting = 1;
     if (IocpChanCreate(interp, chanPtr, 0) != TCL_OK) {
 	return NULL;
     }
