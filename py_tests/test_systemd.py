@@ -225,6 +225,20 @@ def test_watchdog(engine: str, tmp_path: Path, manager: Manager) -> None:
             manager.next("WATCHDOG=1")
 
 
+def test_watchdog_waits_for_busy_workers(engine: str, tmp_path: Path, manager: Manager) -> None:
+    """A quarter of the time is theirs, however short the pauses are in which they are asked."""
+    environment = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "60000000"}
+    with service(engine, tmp_path, [], "--port", "0", "--workers", "2", **environment) as child:
+        manager.next("WATCHDOG=1")
+        victim = max(children(child.pid))
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            for _ in range(3):
+                manager.next("WATCHDOG=1")
+        finally:
+            os.kill(victim, signal.SIGCONT)
+
+
 def test_unit_files(tmp_path: Path) -> None:
     verify = shutil.which("systemd-analyze")
     assert verify is not None, "no systemd-analyze: install the package systemd"

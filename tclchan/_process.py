@@ -32,6 +32,7 @@ class WorkerProcess:
         began: when it was started, by `time.monotonic`.
         site: what it serves: the fields of `Site`.
         snapshot: what it last told of itself, see `Snapshot`; empty before the first time.
+        answered: when its event loop last did so, or had begun to serve, by `time.monotonic`.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class WorkerProcess:
         self.began = time.monotonic()
         self.site: dict[str, Any] = {}
         self.snapshot: Snapshot = {}
+        self.answered = self.began
         self._process = process
         self._reader = reader
         self._writer = writer
-        self._answered = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
 
     @classmethod
@@ -92,23 +93,13 @@ class WorkerProcess:
                 raise HttpdError(f"the worker does not serve after {START_SECONDS:.0f} s") from None
             raise
         worker.site = message["ready"]
+        worker.answered = time.monotonic()
         worker._listening = asyncio.create_task(worker._listen())
         return worker
 
-    async def ask(self, seconds: float) -> bool:
-        """Bring `snapshot` up to date.
-
-        Returns:
-            Whether the worker's event loop has answered within *seconds*.
-        """
-        self._answered.clear()
+    def ask(self) -> None:
+        """Have it bring `snapshot` and `answered` up to date, when its event loop comes to it."""
         self._tell({"stats": {}})
-        try:
-            async with asyncio.timeout(seconds):
-                await self._answered.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def drain(self, grace: float, lull: float) -> None:
         """Have it end; see `Worker.drain`."""
@@ -138,7 +129,7 @@ class WorkerProcess:
             message = json.loads(line)
             if "stats" in message:
                 self.snapshot = message["stats"]
-                self._answered.set()
+                self.answered = time.monotonic()
 
     def _tell(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():

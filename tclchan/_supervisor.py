@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import signal
 import socket
 import time
@@ -129,7 +130,7 @@ class Supervisor:
 
     def _reopen_logs(self) -> None:
         _logs.reopen()
-        for process in {slot.process for slot in self._slots if slot.process} | {*self._endings}:
+        for process in {*self._running(), *self._endings}:
             process.send_signal(signal.SIGUSR1)
 
     async def _work(self) -> None:
@@ -205,13 +206,18 @@ class Supervisor:
     async def _look_after(self) -> None:
         """Ask the workers how they are, and tell the service manager if all that run answer."""
         watchdog = self._manager.watchdog_seconds
-        period = min(STATS_SECONDS, watchdog / 2) if watchdog else STATS_SECONDS
+        patience = watchdog / 4
+        period = min(STATS_SECONDS, patience / 2) if watchdog else STATS_SECONDS
         while True:
-            running = [slot.process for slot in self._slots if slot.process is not None]
-            answers = await asyncio.gather(*(process.ask(period / 2) for process in running))
-            if watchdog and answers and all(answers):
-                self._manager.notify("WATCHDOG=1")
+            for process in self._running():
+                process.ask()
             await asyncio.sleep(period)
+            oldest = min((process.answered for process in self._running()), default=-math.inf)
+            if watchdog and time.monotonic() - oldest <= patience:
+                self._manager.notify("WATCHDOG=1")
+
+    def _running(self) -> list[WorkerProcess]:
+        return [slot.process for slot in self._slots if slot.process is not None]
 
     def _end(self, process: WorkerProcess, lull: float) -> None:
         """See to it that *process* ends."""
@@ -227,7 +233,7 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         """Let all workers drain; at once, if another signal comes."""
-        for process in {slot.process for slot in self._slots if slot.process} | {*self._endings}:
+        for process in {*self._running(), *self._endings}:
             self._end(process, STOP_LULL_SECONDS)
         if not self._manager.sockets:
             refuse(self._listeners)
