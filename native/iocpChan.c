@@ -528,6 +528,11 @@ BlockModeProc(void *instanceData, int mode)
     return 0;
 }
 
+/*
+ * GetHandleProc --
+ *	Who asks for the descriptor may write to it, as a child of exec does: what the script has
+ *	written before comes first. (exec asks, flushes, and starts the child.)
+ */
 static int
 GetHandleProc(void *instanceData, int direction, void **handlePtr)
 {
@@ -538,6 +543,11 @@ GetHandleProc(void *instanceData, int direction, void **handlePtr)
     (void)direction;
     if (fd == IOCP_NO_SOCKET) {
 	return TCL_ERROR;
+    }
+    chanPtr->flags |= IOCP_CHANF_HANDED;
+    if (chanPtr->threadPtr != NULL) {
+	IocpThreadSettle(chanPtr->threadPtr);
+	IocpSendLast(chanPtr);
     }
     *handlePtr = (void *)(intptr_t)fd;
     return TCL_OK;

@@ -179,6 +179,7 @@ typedef enum IocpState {
 #define IOCP_CHANF_MOVED 4096		/* From another thread; see IocpChanTellBuffered. */
 #define IOCP_CHANF_TCL_HOLDS 8192	/* To be told: Tcl has input in its buffers. */
 #define IOCP_CHANF_ACCEPTED 16384	/* By a listener: the peer is the client. */
+#define IOCP_CHANF_HANDED 32768		/* Somebody else has its descriptor, and may write to it. */
 
 typedef enum IocpRecvMode {
     IOCP_RECV_ZERO_BYTE,	/* Interest only; the buffer comes from the pool with the data. */

@@ -389,7 +389,7 @@ PutOff(IocpChan *chanPtr, const char *buf, int toWrite)
     if (!(chanPtr->flags & IOCP_CHANF_ACCEPTED) || !(chanPtr->flags & IOCP_CHANF_NONBLOCKING)
 	    || toWrite > DEFER_MAX
 	    || chanPtr->sendError != 0 || sendPtr->filePtr != NULL
-	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE))
+	    || (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE | IOCP_CHANF_HANDED))
 	    || (sendPtr->firstPtr != NULL && !sendPtr->deferred)
 	    || sendPtr->count >= chanPtr->settingsPtr->sendCap
 	    || !IocpDeferMay(chanPtr)) {
