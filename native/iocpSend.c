@@ -235,12 +235,20 @@ Drain(IocpChan *chanPtr, int left)
     }
 }
 
+/*
+ * SendError --
+ *	Whether nothing can be sent any more. As the kernel does it, a reset is told once, and then
+ *	that nobody is there.
+ */
 static int
 SendError(IocpChan *chanPtr, int *errorCodePtr)
 {
     if (chanPtr->sendError != 0) {
-	chanPtr->sendErrorUntold = 0;
 	*errorCodePtr = chanPtr->sendError;
+	chanPtr->sendErrorUntold = 0;
+	if (chanPtr->sendError == ECONNRESET) {
+	    chanPtr->sendError = EPIPE;
+	}
 	return 1;
     }
     if (chanPtr->flags & (IOCP_CHANF_RESET | IOCP_CHANF_SHUT_WRITE)) {
