@@ -74,12 +74,15 @@ Attempt(IocpChan *chanPtr)
 	return errno;
     }
     enginePtr->typePtr->attachProc(enginePtr, &chanPtr->handle);
-    if (localPtr != NULL) {
-	IocpSocketSet(chanPtr->handle.fd, IOCP_SO_REUSEADDR, 1);
-	if (IocpSocketBind(chanPtr->handle.fd, localPtr->ai_addr,
-		(socklen_t)localPtr->ai_addrlen) < 0) {
-	    return errno;
-	}
+
+    /*
+     * So that a server may have the port that the kernel chooses here, with us and after us.
+     */
+
+    IocpSocketSet(chanPtr->handle.fd, IOCP_SO_REUSEADDR, 1);
+    if (localPtr != NULL && IocpSocketBind(chanPtr->handle.fd, localPtr->ai_addr,
+	    (socklen_t)localPtr->ai_addrlen) < 0) {
+	return errno;
     }
     connectPtr->connectOp = (IocpConnectOp){
 	.op = {
