@@ -141,6 +141,7 @@ IocpConnectFail(IocpChan *chanPtr, int error)
 {
     IocpConnectFree(chanPtr);
     chanPtr->state = IOCP_FAILED;
+    chanPtr->flags |= IOCP_CHANF_CONNECTED;
     IocpChanError(chanPtr, error);
     IOCP_COUNT(chanPtr->threadPtr, connectErrors, 1);
 }
@@ -249,6 +250,7 @@ IocpConnectDone(IocpChan *chanPtr, const IocpCompletion *compPtr)
     if (error == 0) {
 	IocpConnectFree(chanPtr);
 	chanPtr->state = IOCP_OPEN;
+	chanPtr->flags |= IOCP_CHANF_CONNECTED;
 	IOCP_COUNT(chanPtr->threadPtr, connects, 1);
 	IocpEventDirty(chanPtr);
 	if (chanPtr->flags & IOCP_CHANF_SHUT_PENDING) {

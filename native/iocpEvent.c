@@ -322,13 +322,19 @@ IocpEventForget(IocpChan *chanPtr)
 
 /*
  * Tell --
- *	Tell Tcl of the channel, if there still is something that it watches for.
+ *	Tell Tcl of the channel, if there still is something that it watches for. The first thing
+ *	that is told of a client, alone, is that it may write: handlers that wait for the connection
+ *	want to be called before those that read from it.
  */
 static void
 Tell(IocpChan *chanPtr)
 {
     int mask = IocpChanReady(chanPtr) & chanPtr->watchMask;
 
+    if ((chanPtr->flags & IOCP_CHANF_CONNECTED) && (mask & TCL_WRITABLE)) {
+	chanPtr->flags &= ~(unsigned)IOCP_CHANF_CONNECTED;
+	mask = TCL_WRITABLE;
+    }
     if (chanPtr->flags & IOCP_CHANF_TCL_HOLDS) {
 	chanPtr->flags &= ~(unsigned)IOCP_CHANF_TCL_HOLDS;
 	mask |= TCL_READABLE;

@@ -180,6 +180,7 @@ typedef enum IocpState {
 #define IOCP_CHANF_TCL_HOLDS 8192	/* To be told: Tcl has input in its buffers. */
 #define IOCP_CHANF_ACCEPTED 16384	/* By a listener: the peer is the client. */
 #define IOCP_CHANF_HANDED 32768		/* Somebody else has its descriptor, and may write to it. */
+#define IOCP_CHANF_CONNECTED 65536	/* To be told: it has connected, or failed to. */
 
 typedef enum IocpRecvMode {
     IOCP_RECV_ZERO_BYTE,	/* Interest only; the buffer comes from the pool with the data. */
