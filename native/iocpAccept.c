@@ -200,6 +200,16 @@ Command(const IocpAcceptScript *acceptPtr, Tcl_Obj *namePtr, const char *address
 }
 
 /*
+ * The frame in which accept scripts run, as those of the core's socket do: with Tcl 9 it is the
+ * global one, with Tcl 8.6 that of the procedure or namespace whose vwait or update serves them.
+ */
+#if TCL_MAJOR_VERSION < 9
+#define ACCEPT_FRAME 0
+#else
+#define ACCEPT_FRAME TCL_EVAL_GLOBAL
+#endif
+
+/*
  * IocpAcceptProc --
  *	Call the script of socket2 -server with the channel, the address and the port. Without its
  *	interpreter, nobody can take the connection.
@@ -224,7 +234,7 @@ IocpAcceptProc(void *clientData, Tcl_Channel channel, char *address, int port)
     Tcl_IncrRefCount(namePtr);	/* The script may end Tcl, and the channel with it. */
     commandPtr = Command(acceptPtr, namePtr, address, port);
     Tcl_IncrRefCount(commandPtr);
-    result = Tcl_EvalObjEx(interp, commandPtr, TCL_EVAL_GLOBAL | TCL_EVAL_DIRECT);
+    result = Tcl_EvalObjEx(interp, commandPtr, ACCEPT_FRAME | TCL_EVAL_DIRECT);
     Tcl_DecrRefCount(commandPtr);
     IocpNameForget(namePtr);
     Tcl_DecrRefCount(namePtr);
