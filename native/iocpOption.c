@@ -661,6 +661,7 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
     IocpChan *chanPtr = instanceData;
     int where = chanPtr->listenerPtr != NULL ? ON_LISTENER : ON_STREAM;
     size_t length = name == NULL ? 0 : strlen(name);
+    Tcl_InterpState state = NULL;
 
     IocpThreadSettle(chanPtr->threadPtr);
     IocpConnectWait(chanPtr, NULL);
@@ -672,8 +673,17 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
 	    }
 	}
     }
-    if (name != NULL) {
+    if (length > 0) {
 	return BadOption(interp, name, where, 0);
+    }
+
+    /*
+     * What cannot be told just now (the peer's name after a reset) is left out of the listing, and
+     * so is why.
+     */
+
+    if (interp != NULL) {
+	state = Tcl_SaveInterpState(interp, TCL_OK);
     }
     for (size_t i = 0; i < OPTION_COUNT; i++) {
 	Tcl_DString value;
@@ -681,17 +691,15 @@ IocpGetOption(void *instanceData, Tcl_Interp *interp, const char *name, Tcl_DStr
 	if (!(options[i].where & where) || !(options[i].where & LISTED)) {
 	    continue;
 	}
-
-	/*
-	 * What cannot be told just now (the peer's name after a reset) is left out of the listing.
-	 */
-
 	Tcl_DStringInit(&value);
-	if (Get(NULL, chanPtr, &options[i], &value) == TCL_OK) {
+	if (Get(interp, chanPtr, &options[i], &value) == TCL_OK) {
 	    Tcl_DStringAppendElement(dsPtr, options[i].name);
 	    Tcl_DStringAppendElement(dsPtr, Tcl_DStringValue(&value));
 	}
 	Tcl_DStringFree(&value);
+    }
+    if (interp != NULL) {
+	Tcl_RestoreInterpState(interp, state);
     }
     return TCL_OK;
 }
