@@ -47,7 +47,7 @@ typedef int Tcl_Size;
     ((condition) ? (void)0 : Tcl_Panic("iocp: %s:%d: %s", __FILE__, __LINE__, #condition))
 
 /*
- * The counters; see iocp::stats in native/README.md for their meaning. The order is the order in
+ * The counters; see iocp::stats in native/REFERENCE.md for their meaning. The order is the order in
  * which they are listed.
  */
 #define IOCP_STATS(X) \

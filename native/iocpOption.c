@@ -1,7 +1,7 @@
 /*
  * iocpOption.c --
- *	The channel options. native/README.md describes them for users; the table says which there
- *	are.
+ *	The channel options. native/REFERENCE.md describes them for users; the table says which
+ *	there are.
  */
 
 #include "iocpInt.h"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-OURS = ("native", "tclchan", "py_tests", "tcl_tests", "examples", "tools", ".ci", "bench")
+OURS = ("native", "tclchan", "py_tests", "tcl_tests", "examples", "tools", ".ci")
 TEXT = {".c", ".h", ".py", ".pyi", ".in", ".tcl", ".test", ".sh", ".md", ".toml", ".build", ".txt",
         ".html", ".css", ".js", ".lua", ".tml", ".options"}  # fmt: skip
 
@@ -50,9 +50,11 @@ def test_no_line_is_wider_than_100() -> None:
     wide = [
         f"{name}:{number}"
         for name, text in texts()
-        if not name.endswith((".md", ".html", "LICENSE"))
+        if not name.endswith((".html", "LICENSE"))
         for number, line in enumerate(text.splitlines(), 1)
         if len(line.expandtabs(8)) > 100
+        # Tables, and commands to be copied.
+        and not (name.endswith(".md") and line.startswith(("|", "    ")))
     ]
     assert wide == []
 

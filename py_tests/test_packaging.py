@@ -36,7 +36,9 @@ def test_every_file_of_the_package_is_installed() -> None:
     sources = {
         path.relative_to(ROOT / "tclchan")
         for path in (ROOT / "tclchan").rglob("*")
-        if path.is_file() and path.name != "meson.build" and path.suffix not in (".pyc", ".in")
+        if path.is_file()
+        and path.name != "meson.build"
+        and path.suffix not in (".pyc", ".in", ".md")
     }
     built = {
         Path(name)

@@ -34,7 +34,7 @@ requests ("apt-get install wrk"). For a bar of progress and for pictures: "pip i
 tclchan[bench]".
 
   tclchan bench --workload keepalive                  all workloads of one kind
-  tclchan bench --workload keepalive --with floor     the same, and what is possible at best
+  tclchan bench --workload keepalive --with floor     the same, beside a C program
   tclchan bench --tclsh tclsh8.6 --tclsh tclsh9.0     two Tcls, side by side
 """
 
