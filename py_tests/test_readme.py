@@ -1,7 +1,8 @@
-"""The two programs of the README's first screen run as they stand there."""
+"""The programs of the README's first screen, and of the site's, run as they stand there."""
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import signal
@@ -27,17 +28,22 @@ def program(language: str) -> str:
     return found[1]
 
 
-def test_tcl(engine: str, tmp_path: Path) -> None:
-    script = tmp_path / "server.tcl"
-    script.write_text(program("tcl"))
+def shown(caption: str) -> str:
+    """Return the program that the site's first page shows under a caption."""
+    page = (ROOT / "examples/site/index.html").read_text()
+    found = re.search(rf"<figcaption>{caption}</figcaption>\s*<pre>(.*?)</pre>", page, re.S)
+    assert found
+    return html.unescape(re.sub(r"<.*?>", "", found[1]))
+
+
+def listens(pattern: str, command: list[str], engine: str, received: bytes) -> None:
+    """See an echo server say where it listens, and echo."""
     environment = {
         "TCLCHAN_ENGINE": engine,
         "TCLLIBPATH": f"{{{tclchan.library_dir().as_posix()}}}",
     }
-    tclsh = tclsh_of("8.6")
-    assert tclsh is not None
     with subprocess.Popen(
-        [tclsh.path, str(script)],
+        command,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -46,16 +52,40 @@ def test_tcl(engine: str, tmp_path: Path) -> None:
         try:
             assert process.stdout
             line = process.stdout.readline()
-            found = re.fullmatch(rf"listening at .* (\d+) on {engine}\n", line)
+            found = re.fullmatch(pattern, line)
             assert found, line
             with socket.create_connection(("127.0.0.1", int(found[1])), DEADLINE) as sock:
                 sock.sendall(b"one\ntwo\n")
                 sock.shutdown(socket.SHUT_WR)
-                received = b"".join(iter(lambda: sock.recv(100), b""))
-                # As with socket, lines go out with the ends that protocols have.
-                assert received == b"one\r\ntwo\r\n"
+                assert b"".join(iter(lambda: sock.recv(100), b"")) == received
         finally:
             process.terminate()
+
+
+def in_tclsh(text: str, directory: Path) -> list[str]:
+    tclsh = tclsh_of("8.6")
+    assert tclsh is not None
+    script = directory / "server.tcl"
+    script.write_text(text)
+    return [tclsh.path, str(script)]
+
+
+def test_tcl(engine: str, tmp_path: Path) -> None:
+    command = in_tclsh(program("tcl"), tmp_path)
+    # As with socket, lines go out with the ends that protocols have.
+    listens(rf"listening at .* (\d+) on {engine}\n", command, engine, b"one\r\ntwo\r\n")
+
+
+def test_the_sites(engine: str, tmp_path: Path) -> None:
+    listen = "socket2 -server accept -myaddr 127.0.0.1 7000"
+    say = "puts [fconfigure [socket2 -server accept -myaddr 127.0.0.1 0] -sockname]; flush stdout"
+    texts = {name: shown(f"In {name}").replace(listen, say) for name in ("Tcl", "Python")}
+    assert all(say in text for text in texts.values())
+    for command in (
+        in_tclsh(texts["Tcl"], tmp_path),
+        [sys.executable, "-P", "-c", texts["Python"]],
+    ):
+        listens(r"127\.0\.0\.1 .* (\d+)\n", command, engine, b"one\ntwo\n")
 
 
 @pytest.mark.posix("nothing ends such a process well")
