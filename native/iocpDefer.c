@@ -89,6 +89,18 @@ PushThread(IocpThread *threadPtr, void *clientData)
     IocpMutexUnlock(&threadPtr->deferMutex);
 }
 
+/*
+ * IocpDeferPushAll --
+ *	The process ends: what any of its threads has put off leaves now, whether it is late or not.
+ */
+void
+IocpDeferPushAll(void)
+{
+    uint64_t end = UINT64_MAX;
+
+    IocpThreadEach(PushThread, &end);
+}
+
 static void *
 Pusher(void *unused)
 {

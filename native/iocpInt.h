@@ -557,6 +557,7 @@ void IocpDeferTake(IocpChan *chanPtr);
 void IocpDeferTakeAll(IocpThread *threadPtr);
 void IocpDeferForked(void);
 
+void IocpDeferPushAll(void);
 /* iocpCopy.c */
 void IocpCopyInit(Tcl_Interp *interp);
 void IocpCopyServe(IocpChan *chanPtr);

@@ -22,6 +22,8 @@ static void Finish(IocpThread *threadPtr);
 static void
 AtProcessExit(void)
 {
+    IocpDeferPushAll();
+
     /*
      * Where Tcl is finalized, ThreadExit has done it, and Tcl's channels are no more to be asked.
      */
