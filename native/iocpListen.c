@@ -190,7 +190,15 @@ IocpListenDeliver(IocpChan *chanPtr)
 
     if (listenerPtr->moved && listenerPtr->acceptProc == IocpAcceptProc) {
 	if (!IocpAcceptTakeOn(listenerPtr->acceptData, chanPtr)) {
-	    return;		/* They wait for an interpreter that loads the package. */
+	    /*
+	     * They wait for an interpreter that loads the package (IocpThreadAddInterp), or for one
+	     * that has it to get the listener, of which Tcl tells nobody.
+	     */
+
+	    if (threadPtr->interpsPtr != NULL) {
+		IocpThreadRetryLater(threadPtr);
+	    }
+	    return;
 	}
 	listenerPtr->moved = 0;
     }

@@ -530,6 +530,9 @@ RetryNow(IocpThread *threadPtr)
 	    chanPtr->waits = 0;
 	    IocpEventDirty(chanPtr);
 	}
+	if (chanPtr->listenerPtr != NULL && chanPtr->listenerPtr->moved) {
+	    IocpEventTell(chanPtr);
+	}
 	IocpChanTellBuffered(chanPtr, 1);
     }
 }
