@@ -165,6 +165,24 @@ ReadyQueue(IocpChan *chanPtr)
 }
 
 /*
+ * IocpEventNudge --
+ *	There is something to be done that SetupProc does, or something to be waited for that it
+ *	tells Tcl of. Tcl's own event loop asks it before each wait; one that is not Tcl's, and
+ *	waits by itself, calls Tcl when it is told to. The procedures of the event source say how
+ *	long Tcl may wait when they are done.
+ */
+void
+IocpEventNudge(IocpThread *threadPtr)
+{
+    static const Tcl_Time now = {0, 0};
+
+    if (!threadPtr->serving && threadPtr->toldPtr == NULL && !threadPtr->exiting
+	    && IocpThreadIsCurrent(threadPtr) && !IocpNotifierHosts()) {
+	Tcl_SetMaxBlockTime(&now);
+    }
+}
+
+/*
  * IocpEventPost --
  *	The channel has something to tell that is watched for: make an event of it, now or when the
  *	notifier has been asked again. A listener always waits for that: between two connections,
@@ -188,6 +206,7 @@ IocpEventPost(IocpChan *chanPtr)
 	    threadPtr->turnEnd = 0;	/* Nor does it wait for longer than it must. */
 	}
     }
+    IocpEventNudge(threadPtr);
 }
 
 /*
@@ -213,6 +232,7 @@ IocpEventDirty(IocpChan *chanPtr)
 {
     chanPtr->threadPtr->dirtyCount += (chanPtr->dirtyNextPtr == NULL);
     QueuePush(&chanPtr->threadPtr->dirty, chanPtr, DirtyLink);
+    IocpEventNudge(chanPtr->threadPtr);
 }
 
 /*
@@ -237,6 +257,7 @@ void
 IocpEventStream(IocpChan *chanPtr)
 {
     QueuePush(&chanPtr->threadPtr->streams, chanPtr, StreamLink);
+    IocpEventNudge(chanPtr->threadPtr);
 }
 
 static void
@@ -261,10 +282,11 @@ CheckStreams(IocpThread *threadPtr)
 void
 IocpEventFlushDirty(IocpThread *threadPtr)
 {
-    IocpQueue queue = threadPtr->dirty;
+    IocpQueue queue;
     IocpChan *chanPtr;
 
     IocpDeferTakeAll(threadPtr);
+    queue = threadPtr->dirty;
     threadPtr->dirty = (IocpQueue){NULL, NULL};
     threadPtr->dirtyCount = 0;
     while ((chanPtr = QueuePop(&queue, DirtyLink)) != NULL) {
@@ -417,12 +439,15 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	return 0;
     }
     chanPtr = TakeEvent(eventPtr);
-    if (chanPtr->channel == NULL) {
-	IocpChanUnref(chanPtr);
-	return 1;
-    }
     threadPtr = chanPtr->threadPtr;
     IocpThreadSettle(threadPtr);
+    if (chanPtr->channel == NULL) {
+	IocpChanUnref(chanPtr);
+	if (!IocpNotifierHosts()) {
+	    EndTurn(threadPtr);
+	}
+	return 1;
+    }
     told = (IocpTold){chanPtr, threadPtr->toldPtr};
     threadPtr->toldPtr = &told;
     threadPtr->toldCount++;
@@ -489,7 +514,9 @@ SweepEventProc(Tcl_Event *eventPtr, int flags)
     IocpThreadSettle(threadPtr);
     now = IocpNow();
     if (now < threadPtr->turnEnd) {
+	threadPtr->serving = 1;
 	IocpThreadReap(threadPtr);
+	threadPtr->serving = 0;
     }
     if (now >= threadPtr->idleDue && (flags & TCL_IDLE_EVENTS)) {
 	threadPtr->idleDue = now + IDLE_NS;
@@ -520,6 +547,7 @@ SetupProc(void *clientData, int flags)
 	return;
     }
     IocpThreadSettle(threadPtr);
+    threadPtr->serving = 1;
     CheckStreams(threadPtr);
     threadPtr->turnEnd = 0;
     threadPtr->orphaned = 0;	/* Somebody runs the loop. */
@@ -540,6 +568,7 @@ SetupProc(void *clientData, int flags)
      */
 
     BlockTime(threadPtr, ready);
+    threadPtr->serving = 0;
 }
 
 /*
@@ -573,6 +602,7 @@ CheckProc(void *clientData, int flags)
 	return;
     }
     IocpThreadSettle(threadPtr);
+    threadPtr->serving = 1;
     if (!hosts) {
 	threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 0);
 	threadPtr->turnEnd = now + IOCP_TURN;
@@ -584,6 +614,7 @@ CheckProc(void *clientData, int flags)
 	IocpThreadReap(threadPtr);
 	EndTurn(threadPtr);
     }
+    threadPtr->serving = 0;
 }
 
 /*

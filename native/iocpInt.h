@@ -116,6 +116,7 @@ struct IocpThread {
     uint64_t idleDue;		/* When a busy loop is to look whether idle callbacks run; */
     int idleAwaited;		/* one of ours waits among them. */
     int sweepQueued;		/* A sweep event is in Tcl's queue. */
+    int serving;		/* The event source is at work, and tells Tcl how long to wait. */
     IocpInterp *interpsPtr;	/* Interpreters of the thread that have loaded the package. */
     int orphaned;		/* The last one is gone, and the event loop has not run since. */
     int forked;			/* A forked child's copy: it will never have an engine. */
@@ -490,6 +491,7 @@ void IocpEventSourceNew(IocpThread *threadPtr);
 void IocpEventSourceFree(IocpThread *threadPtr);
 void IocpEventPost(IocpChan *chanPtr);
 void IocpEventTell(IocpChan *chanPtr);
+void IocpEventNudge(IocpThread *threadPtr);
 void IocpEventForget(IocpChan *chanPtr);
 int IocpEventTells(const IocpChan *chanPtr);
 void IocpEventDirty(IocpChan *chanPtr);
@@ -555,9 +557,9 @@ int IocpDeferMay(IocpChan *chanPtr);
 void IocpDeferAdd(IocpChan *chanPtr);
 void IocpDeferTake(IocpChan *chanPtr);
 void IocpDeferTakeAll(IocpThread *threadPtr);
+void IocpDeferPushAll(void);
 void IocpDeferForked(void);
 
-void IocpDeferPushAll(void);
 /* iocpCopy.c */
 void IocpCopyInit(Tcl_Interp *interp);
 void IocpCopyServe(IocpChan *chanPtr);

@@ -702,6 +702,7 @@ IocpThreadRetryLater(IocpThread *threadPtr)
     }
     if (threadPtr->retryDue == 0) {
 	threadPtr->retryDue = IocpNow() + RETRY_MS * IOCP_MS;
+	IocpEventNudge(threadPtr);
     }
 }
 

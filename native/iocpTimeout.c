@@ -193,6 +193,7 @@ IocpTimeoutWatch(IocpChan *chanPtr)
     chanPtr->timedPtr->activeAt = IocpNow();
     chanPtr->timedPtr->requestAt = 0;
     Move(chanPtr->timedPtr, DueAt(chanPtr->timedPtr));
+    IocpEventNudge(chanPtr->threadPtr);
     return 1;
 }
 
