@@ -203,6 +203,9 @@ def test_outcomes_are_read() -> None:
     assert run.results == {"a-3": "iocp1 (a)"}
     assert run.reasons == {"a-2": "reason"}
     assert not Outcome(1, run.output).complete
+    assert Outcome(-11, run.output).crashed_at_exit
+    assert not Outcome(-11, run.output).complete
+    assert not Outcome(-11, run.output.partition("a.test:")[0]).crashed_at_exit
     for lost in ("++++ a-1 PASSED\n", "==== a-3 FAILED\n", "++++ a-2 SKIPPED: reason\n"):
         assert Outcome(0, run.output.replace(lost, "")).complete is ("SKIPPED" in lost)
     assert not Outcome(0, run.output.partition("a.test:")[0]).complete
