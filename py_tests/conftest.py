@@ -70,6 +70,7 @@ NOT_ON_WINDOWS = {
         "test_hostile.py",
         "test_httpd.py",
         "test_httpd_downloads.py",
+        "test_httpd_requests.py",
         "test_logs.py",
         "test_many_connections.py",
         "test_metrics.py",

@@ -7,8 +7,8 @@
 # for every 4 kB; of small files this server sends six times as many per second.
 #
 # It is made to be extended by subclassing its worker, and has to be: as installed it follows ".."
-# out of its root, lets anyone PUT files, knows no type for SVG and scripts, and sends a body with a
-# 304.
+# out of its root, evaluates Tcl commands in a URL, lets anyone PUT files, knows no type for SVG and
+# scripts, and sends a body with a 304.
 
 ::tclchan::httpd::need XOTcl 1.6 xotcl
 ::tclchan::httpd::need xotcl::comm::httpd 1.1 xotcl
@@ -50,6 +50,17 @@ namespace import -force ::xotcl::*
 
 namespace eval ::tclchan::httpd::xotcl {
     namespace import ::xotcl::*
+
+    # The server's own object for this evaluates what is in brackets, which a client may have sent.
+    Class PlainText
+
+    PlainText instproc decodeName string { ::tclchan::httpd::decode $string }
+
+    PlainText instproc decodeItem string {
+        ::tclchan::httpd::decode [string map {+ { }} $string]
+    }
+
+    ::xotcl::comm::mime::url mixin PlainText
 
     # A worker serves one connection, request by request.
     Class Worker -superclass ::xotcl::comm::httpd::Httpd::Wrk

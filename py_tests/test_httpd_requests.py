@@ -1,0 +1,163 @@
+"""Requests as no browser makes them: what is the client's own stays text, and each gets its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from httpclient import SERVERS, Server, serve
+
+# tclhttpd's code is the site's own tree.
+HOSTED = [name for name in SERVERS if name != "tclhttpd"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a.txt").write_text("hello")
+    return root
+
+
+@pytest.fixture(params=HOSTED)
+def server(
+    request: pytest.FixtureRequest, engine: str, tmp_path: Path, root: Path
+) -> Iterator[Server]:
+    with serve(engine, request.param, tmp_path, root=root) as hosted:
+        yield hosted
+
+
+def answer(server: Server, request: bytes) -> bytes:
+    """All that comes until the server closes, which it may do before it has read everything."""
+    with server.connect() as sock:
+        parts = []
+        with suppress(ConnectionError):
+            sock.sendall(request)
+            while part := sock.recv(65536):
+                parts.append(part)
+        return b"".join(parts)
+
+
+def post(kind: bytes, body: bytes, method: bytes = b"POST") -> bytes:
+    head = b"%s /a.txt HTTP/1.0\r\nHost: a\r\nContent-Type: %s\r\n" % (method, kind)
+    return head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+FORM = b"application/x-www-form-urlencoded"
+HEADERS = (
+    *("accept", "accept-encoding", "authorization", "connection", "content-encoding"),
+    *("content-type", "cookie", "date", "expect", "host", "if-modified-since", "if-none-match"),
+    *("range", "referer", "transfer-encoding", "upgrade", "user-agent", "x-forwarded-for"),
+)
+
+
+def requests_with(text: bytes) -> dict[str, bytes]:
+    """Requests that have the text in each place where a client can have one."""
+    end = b"\r\nHost: a\r\n\r\n"
+    part = b'--x\r\nContent-Disposition: %s; name="%s"; filename="%s"\r\n%s: %s\r\n\r\n%s\r\n--x--'
+    requests = {
+        "line": text + end,
+        "method": text + b" /a.txt HTTP/1.0" + end,
+        "path": b"GET /" + text + b" HTTP/1.0" + end,
+        "path alone": b"GET " + text + b" HTTP/1.0" + end,
+        "path of HEAD": b"HEAD /" + text + b" HTTP/1.0" + end,
+        "path of OPTIONS": b"OPTIONS /" + text + b" HTTP/1.0" + end,
+        "file": b"GET /a.txt" + text + b" HTTP/1.0" + end,
+        "directory": b"GET /" + text + b"/a.txt HTTP/1.0" + end,
+        "host": b"GET http://" + text + b"/a.txt HTTP/1.0" + end,
+        "query": b"GET /a.txt?" + text + b" HTTP/1.0" + end,
+        "name of a field": b"GET /a.txt?" + text + b"=1 HTTP/1.0" + end,
+        "field": b"GET /a.txt?a=1&b=" + text + b" HTTP/1.0" + end,
+        "query of what is not there": b"GET /none?" + text + b" HTTP/1.0" + end,
+        "fragment": b"GET /a.txt#" + text + b" HTTP/1.0" + end,
+        "protocol": b"GET /a.txt " + text + end,
+        "header": b"GET /a.txt HTTP/1.0\r\n" + text + end,
+        "name of a header": b"GET /a.txt HTTP/1.0\r\n" + text + b": a" + end,
+        "folded header": b"GET /a.txt HTTP/1.0\r\nX-A: a\r\n " + text + end,
+        "basic": b"GET /a.txt HTTP/1.0\r\nAuthorization: Basic " + text + end,
+        "cookie's value": b"GET /a.txt HTTP/1.0\r\nCookie: a=" + text + end,
+        "date and options": b"GET /a.txt HTTP/1.0\r\nIf-Modified-Since: now;" + text + end,
+        "form": post(FORM, text),
+        "form's names": post(FORM, b"a=b&" + text + b"=c"),
+        "form's fields": post(FORM, b"a=b&c=" + text),
+        "PUT": post(b"text/plain", text, b"PUT"),
+        "boundary": post(b"multipart/form-data; boundary=" + text, b"--" + text + b"\r\n\r\n"),
+        "PUT of parts": post(b"multipart/form-data; boundary=x", text, b"PUT"),
+    }
+    for header in HEADERS:
+        line = header.encode() + b": " + text
+        requests[header] = b"GET /a.txt HTTP/1.0\r\n" + line + end
+        requests[f"{header} of a form"] = post(FORM + b"\r\n" + line, b"a=b")
+    for at in range(part.count(b"%s")):
+        words = [b"form-data", b"a", b"b", b"Content-Type", b"text/plain", b"content"]
+        words[at] = text
+        body = part % tuple(words)
+        requests[f"part's word {at}"] = post(b"multipart/form-data; boundary=x", body)
+    return requests
+
+
+# Each would make the file, end the process, or be an error if Tcl took it for more than text.
+TEXTS = (
+    "[exec touch {file}]",
+    "[exec\ttouch\t{file}]",
+    "%5bexec%20touch%20{file}%5d",
+    "%5Bexec+touch+{file}%5D",
+    "[exec%09touch%09{file}]",
+    "\\x5bexec touch {file}\\x5d",
+    ";exec touch {file};",
+    "}};exec touch {file};{{",
+    '"; exec touch {file}; "',
+    "%0aexec touch {file}%0a",
+    "[open\t{file}\tw]",
+    "$x([exec touch {file}])",
+    "${{x}}([exec\ttouch\t{file}])",
+    "a[exec touch {file}]=b",
+    "%%5bexec touch {file}%%5d",
+    "[exit 3]",
+    "[exit%203]",
+    "::exit 3",
+    "$::env(TMPDIR)",
+    "${{::env(TMPDIR)}}",
+    "[set\t::env(TMPDIR)]",
+    "[",
+    "]",
+    "[]",
+    "{{",
+    "}}",
+    '"',
+    "$",
+    "$(",
+    "\\",
+    "\\\\[",
+    "%",
+    "%s",
+    "%d%n",
+    "(",
+    "*",
+    "x(y",
+    "-1",
+    "--",
+    "#",
+    "~",
+    "\0",
+    "\x1b",
+    "\N{GREEK SMALL LETTER ALPHA}[\xff",
+)
+
+
+@pytest.mark.timeout(300)
+def test_text_is_only_text(server: Server, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for text in TEXTS:
+        for place, request in requests_with(text.format(file=made).encode()).items():
+            try:
+                got = answer(server, request)
+            except TimeoutError:
+                raise AssertionError(f"no end of the answer: {text!r} as {place}") from None
+            assert not made.exists(), f"{text!r} as {place} was evaluated"
+            assert server.process.poll() is None, f"{text!r} as {place} has ended the server"
+            if "TMPDIR" in text:
+                assert str(tmp_path).encode() not in got, f"{text!r} as {place}"
+        assert answer(server, b"GET /a.txt HTTP/1.0\r\n\r\n").endswith(b"hello"), text
