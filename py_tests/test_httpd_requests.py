@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from httpclient import SERVERS, Server, serve
+from httpclient import SERVERS, Server, serve, wait_for
 
 # tclhttpd's code is the site's own tree.
 HOSTED = [name for name in SERVERS if name != "tclhttpd"]
@@ -161,3 +162,61 @@ def test_text_is_only_text(server: Server, tmp_path: Path) -> None:
             if "TMPDIR" in text:
                 assert str(tmp_path).encode() not in got, f"{text!r} as {place}"
         assert answer(server, b"GET /a.txt HTTP/1.0\r\n\r\n").endswith(b"hello"), text
+
+
+# Templates that break what the next request needs.
+BREAKS = {
+    "listing.tml": "[proc ::tclchan::httpd::listing args {error {no luck}}]",
+    "log.tml": "[close [$::tclchan::httpd::httpd set logfile]]",
+}
+
+
+@pytest.fixture
+def broken(root: Path) -> Path:
+    for name, text in BREAKS.items():
+        (root / name).write_text(text)
+    return root
+
+
+def statuses(got: bytes) -> list[bytes]:
+    return re.findall(rb"^HTTP/1\.[01] (\d{3}) ", got, re.MULTILINE)
+
+
+def test_error_in_a_handler(broken: Path, server: Server) -> None:
+    before = server.at_rest()
+    assert server.request("/listing.tml")[0].status == 200
+    for _ in range(3):
+        got = answer(server, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert statuses(got) == [b"500"]
+        assert b"httpd.tcl" not in got, "how the site is made is not the client's business"
+    assert server.at_rest() == before
+    wait_for(lambda: server.stderr().count("background error: no luck") == 3)
+
+
+@pytest.fixture
+def default(engine: str, tmp_path: Path, root: Path) -> Iterator[Server]:
+    with serve(engine, "xotcl", tmp_path, "--log-dir", str(tmp_path), root=root) as hosted:
+        yield hosted
+
+
+def test_error_in_the_servers_log(broken: Path, default: Server) -> None:
+    default.request("/log.tml")
+    assert answer(default, b"GET /a.txt HTTP/1.0\r\n\r\n").endswith(b"hello")
+    wait_for(lambda: "background error: can not find channel" in default.stderr())
+
+
+def test_parts_without_a_length(default: Server) -> None:
+    before = default.at_rest()
+    for method in (b"GET", b"POST"):
+        kind = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+        answer(default, method + b" /a.txt HTTP/1.0\r\n" + kind + b"--x\r\n\r\n--x--\r\n")
+    assert default.at_rest() == before
+
+
+def test_template_that_fails_is_logged(root: Path, server: Server) -> None:
+    (root / "bad.tml").write_text("before [error {no <luck>}] after")
+    response, body = server.request("/bad.tml")
+    assert response.status == 500
+    assert b"no &lt;luck&gt;" in body
+    wait_for(lambda: "background error: no <luck>" in server.stderr())
+    assert "invoked from within" in server.stderr()

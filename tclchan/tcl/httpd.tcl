@@ -140,6 +140,11 @@ proc ::tclchan::httpd::recede since {
     }
 }
 
+# Have an error that is dealt with told like one in an event handler: to bgerror, and so to the log.
+proc ::tclchan::httpd::report {message options} {
+    after 0 [list return -options $options $message]
+}
+
 # Cancel the timers whose commands match one of the patterns.
 proc ::tclchan::httpd::cancel_timers args {
     foreach id [after info] {

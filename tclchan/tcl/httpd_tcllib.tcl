@@ -49,10 +49,15 @@
 
     method timestamp {} { ::tclchan::httpd::date [clock seconds] }
 
-    # The pages about errors quote the path, which is the client's own text.
-    method error {code args} {
+    # The pages about errors quote the path, which is the client's own text. Where an error was
+    # is for the log, not for the client.
+    method error {code {message ""} {trace ""}} {
+        if {$trace ne ""} {
+            ::tclchan::httpd::report $message [dict create -code error -level 0 -errorinfo $trace]
+        }
         my request set REQUEST_PATH [::tclchan::httpd::escape [my request get REQUEST_PATH]]
-        next $code {*}$args
+        if {$code >= 400} { set message [::tclchan::httpd::escape $message] }
+        next $code $message
     }
 
     method DoOutput {} {

@@ -84,9 +84,37 @@ namespace eval ::tclchan::httpd::xotcl {
         next
     }
 
+    # All that happens to a connection comes through here. Tcl cancels a handler that fails, and
+    # then nothing would ever look at the connection again, not even at its end.
+    Worker instproc attempt {method args} {
+        if {![catch {my $method {*}$args} message options]} return
+        ::tclchan::httpd::report $message $options
+        if {![::xotcl::Object isobject [self]]} return
+        if {![my exists version] || [my set answering] || [catch {my refuse 500}]} { my destroy }
+    }
+
+    # Answer with an error, and let that be the end.
+    Worker instproc refuse code {
+        my connection event readable [self] ""
+        my set closing 1
+        my replyCode $code
+        my replyErrorMsg
+    }
+
+    # From here on, no other answer can be given to this request.
+    Worker instproc replyCode {code args} {
+        my instvar version
+        my set answering 1
+        if {$version <= 1.0 || [my exists closing]} {
+            my lappend replyHeaderFields Connection close
+        }
+        next
+    }
+
     # Called anew for each part of a request line that comes in parts: one Date header, not several.
     Worker instproc firstLine {} {
         my set replyHeaderFields {}
+        my set answering 0
         next
     }
 
@@ -108,10 +136,7 @@ namespace eval ::tclchan::httpd::xotcl {
         if {![info exists meta(content-length)] || $meta(content-length) <= 1048576} {
             return [next]
         }
-        my connection event readable [self] ""
-        my set closing 1
-        my replyCode 413 Connection close
-        my replyErrorMsg
+        my refuse 413
     }
 
     Worker instproc respond {} {
@@ -121,9 +146,6 @@ namespace eval ::tclchan::httpd::xotcl {
             my set closing 1
         }
         if {$::tclchan::httpd::draining} { my set closing 1 }
-        if {$version <= 1.0 || [my exists closing]} {
-            my lappend replyHeaderFields Connection close
-        }
         if {$method ni {GET HEAD}} { return [next] }
         if {$resourceName eq "stats.json"} {
             my lappend replyHeaderFields Cache-Control no-store
@@ -134,8 +156,8 @@ namespace eval ::tclchan::httpd::xotcl {
             file { next }
             template {
                 my lappend replyHeaderFields Cache-Control no-store
-                if {[catch {::tclchan::httpd::render $fileName} page]} {
-                    puts stderr "$fileName: $::errorInfo"
+                if {[catch {::tclchan::httpd::render $fileName} page options]} {
+                    ::tclchan::httpd::report $page $options
                     my replyCode 500
                     return [my replyErrorMsg [::tclchan::httpd::escape $page]]
                 }
@@ -168,9 +190,8 @@ namespace eval ::tclchan::httpd::xotcl {
     Worker instproc sendFile {file {type ""}} {
         if {[catch { next $file [::tclchan::httpd::content_type $file] } message options]} {
             # When the client is gone before the header is out, fcopy calls fcopy-end and then
-            # fails without a message: all is done. Any other failure leaves half an answer.
+            # fails without a message: all is done.
             if {$message eq ""} return
-            my destroy
             return -options $options $message
         }
     }
@@ -204,12 +225,19 @@ namespace eval ::tclchan::httpd::xotcl {
         next
     }
 
+    # A full disk is no reason to leave a request unanswered.
     Worker instproc log args {
-        if {$::tclchan::httpd::log_dir ne ""} { next }
+        if {$::tclchan::httpd::log_dir ne "" && [catch {next} message options]} {
+            ::tclchan::httpd::report $message $options
+        }
     }
 
     # The server's trace of HEAD requests goes to stdout.
     Worker instproc showMsg args {}
+
+    Link instproc event {type worker method} {
+        ::fileevent [my socket] $type [expr {$method ne "" ? [list $worker attempt $method] : ""}]
+    }
 
     # A line ends in a line feed. With "auto", the return before it is enough: the server answers
     # and may close while the line feed is on its way, and the kernel resets such a connection.
