@@ -448,7 +448,7 @@ def test_bad_arguments(engine: str, tmp_path: Path) -> None:
         ((*root, "--server", "xotcl", "--rc", "file"), "takes no configuration file"),
         ((*root, "--engine", "kqueue"), "kqueue"),
     ]:
-        done = cli(engine, tmp_path, *arguments)
+        done = cli(engine, tmp_path, "--port", "0", *arguments)
         assert done.returncode in (1, 2), arguments
         assert message.lower() in done.stderr.lower(), (arguments, done.stderr)
         assert "Traceback" not in done.stderr, arguments
