@@ -49,7 +49,16 @@ def post(kind: bytes, body: bytes, method: bytes = b"POST") -> bytes:
 FORM = b"application/x-www-form-urlencoded"
 HEADERS = (
     *("accept", "accept-encoding", "authorization", "connection", "content-encoding"),
-    *("content-type", "cookie", "date", "expect", "host", "if-modified-since", "if-none-match"),
+    *(
+        "content-length",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "host",
+        "if-modified-since",
+        "if-none-match",
+    ),
     *("range", "referer", "transfer-encoding", "upgrade", "user-agent", "x-forwarded-for"),
 )
 
@@ -73,6 +82,8 @@ def requests_with(text: bytes) -> dict[str, bytes]:
         "field": b"GET /a.txt?a=1&b=" + text + b" HTTP/1.0" + end,
         "query of what is not there": b"GET /none?" + text + b" HTTP/1.0" + end,
         "fragment": b"GET /a.txt#" + text + b" HTTP/1.0" + end,
+        "version": b"GET /a.txt HTTP/" + text + end,
+        "behind the version": b"GET /a.txt HTTP/1.0 " + text + end,
         "protocol": b"GET /a.txt " + text + end,
         "header": b"GET /a.txt HTTP/1.0\r\n" + text + end,
         "name of a header": b"GET /a.txt HTTP/1.0\r\n" + text + b": a" + end,
@@ -179,7 +190,7 @@ def broken(root: Path) -> Path:
 
 
 def statuses(got: bytes) -> list[bytes]:
-    return re.findall(rb"^HTTP/1\.[01] (\d{3}) ", got, re.MULTILINE)
+    return re.findall(rb"HTTP/1\.[01] (\d{3}) ", got)
 
 
 def test_error_in_a_handler(broken: Path, server: Server) -> None:
@@ -220,3 +231,111 @@ def test_template_that_fails_is_logged(root: Path, server: Server) -> None:
     assert b"no &lt;luck&gt;" in body
     wait_for(lambda: "background error: no <luck>" in server.stderr())
     assert "invoked from within" in server.stderr()
+
+
+def test_templates_decode_text_only(root: Path, default: Server, tmp_path: Path) -> None:
+    """By the server's own commands, too."""
+    made = tmp_path / "made"
+    page = "[::url decodeItem {[exec touch FILE]+%41}] [::url decodeName {[exit]+%41}]"
+    (root / "decode.tml").write_text(page.replace("FILE", str(made)))
+    assert default.request("/decode.tml")[1].decode() == f"[exec touch {made}] A [exit]+A"
+    assert not made.exists()
+
+
+LAST = b"GET /a.txt HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "found"),
+    [
+        (b"POST /a.txt HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", [b"405"]),
+        (b"POST /a.txt HTTP/1.1\r\nContent-Length: 010\r\n\r\n0123456789", [b"405"]),
+        (b"POST /a.txt HTTP/1.1\r\nContent-Length: 0\r\n\r\n", [b"405"]),
+        (b"PUT /a.txt HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", [b"405"]),
+        (b"GET /a.txt HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", [b"200"]),
+        (b"HEAD /a.txt HTTP/1.1\r\n\r\n", [b"200"]),
+        (b"OPTIONS * HTTP/1.1\r\n\r\n", [b"204"]),
+        (b"DELETE /a.txt HTTP/1.1\r\n\r\n", [b"405"]),
+        (b"\r\n\r\nGET /empty.txt HTTP/1.1\r\n\r\n", [b"200"]),
+        (
+            b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+            [b"100", b"405"],
+        ),
+    ],
+)
+def test_next_request_on_the_connection(
+    root: Path, default: Server, request_: bytes, found: list[bytes]
+) -> None:
+    (root / "empty.txt").write_text("")
+    got = answer(default, request_ + LAST)
+    assert statuses(got) == [*found, b"200"]
+    assert got.endswith(b"hello")
+
+
+def test_go_on_is_said_before_the_body(default: Server) -> None:
+    head = b"POST /a.txt HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n"
+    with default.connect() as sock:
+        sock.sendall(head + b"Connection: close\r\n\r\n")
+        assert sock.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"abc")
+        got = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert statuses(got) == [b"405"]
+    assert b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in got
+
+
+# What follows must not be taken for a request.
+REFUSED = {
+    b"POST /a.txt HTTP/1.1\r\nContent-Length : 26\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: 0x3\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: +3\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: -1\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length:\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: 1e1\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: \xd9\xa3\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: 9" + b"9" * 30 + b"\r\n\r\n": b"400",
+    b"POST /a.txt HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n": b"413",
+    b"POST /a.txt HTTP/1.1\r\n\r\n": b"411",
+    b"POST /a.txt HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n": b"501",
+    b"GET /a.txt HTTP/1.1\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n\r\na": b"501",
+    b"GET /a.txt HTTP/1.1\r\nA: b\r\n c: d\r\n\r\n": b"400",
+    b"GET /a.txt HTTP/1.1\r\nno colon\r\n\r\n": b"400",
+    b"GET /a.txt HTTP/1.1\r\n: nameless\r\n\r\n": b"400",
+    b"GET /a.txt HTTP/1.1\r\nA: b\rContent-Length: 3\r\n\r\n": b"400",
+    b"GET /a.txt HTTP/1.1\r\nA: \0\r\n\r\n": b"400",
+    b"GET /a.txt HTTP/9.9\r\n\r\n": b"505",
+    b"GET /a.txt HTTP/1.1 foo\r\n\r\n": b"400",
+    b"GET /a.txt HTTP/01.1\r\n\r\n": b"400",
+    b"GET /a b.txt HTTP/1.1\r\n\r\n": b"400",
+    b"GET /a\rLocation:b HTTP/1.1\r\n\r\n": b"400",
+    b"GET a.txt HTTP/1.1\r\n\r\n": b"400",
+    b"GET /a.txt\r\n\r\n": b"400",
+}
+
+
+@pytest.mark.parametrize(("request_", "status"), REFUSED.items())
+def test_refused_and_closed(default: Server, request_: bytes, status: bytes) -> None:
+    got = answer(default, request_ + LAST)
+    assert statuses(got) == [status]
+    assert b"\r\nConnection: close\r\n" in got
+    assert "background error" not in default.stderr()
+
+
+def test_body_that_ends_too_soon(default: Server) -> None:
+    got = default.raw(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", half_close=True)
+    assert statuses(got) == [b"400"]
+
+
+def test_names_as_they_are(root: Path, default: Server) -> None:
+    for name in (".well-known/x", "a[1].txt", "\N{GREEK SMALL LETTER ALPHA}.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(name)
+        first = f"GET /{name}?f[name]=1 HTTP/1.1\r\n\r\n".encode()
+        # On the same connection after a file, too.
+        got = answer(default, first * 2 + LAST)
+        assert statuses(got) == [b"200"] * 3
+        assert got.count(b"\r\n\r\n" + name.encode()) == 2
+    assert default.request("/.well-known/none")[0].status == 404
+    for path in ("/.a.txt", "/./a.txt", "/..a.txt", "/a.txt/", "/.well-known/../a.txt"):
+        assert statuses(answer(default, f"GET {path} HTTP/1.0\r\n\r\n".encode())) == [b"404"], path

@@ -51,7 +51,8 @@ namespace import -force ::xotcl::*
 namespace eval ::tclchan::httpd::xotcl {
     namespace import ::xotcl::*
 
-    # The server's own object for this evaluates what is in brackets, which a client may have sent.
+    # The server's own object for this evaluates what is in brackets. No request comes to it here,
+    # but a site may have a use for it.
     Class PlainText
 
     PlainText instproc decodeName string { ::tclchan::httpd::decode $string }
@@ -93,6 +94,11 @@ namespace eval ::tclchan::httpd::xotcl {
         if {![my exists version] || [my set answering] || [catch {my refuse 500}]} { my destroy }
     }
 
+    # The server's own list of answers is short.
+    Httpd::Wrk array set codes {
+        413 {Content Too Large}  501 {Not Implemented}  505 {HTTP Version Not Supported}
+    }
+
     # Answer with an error, and let that be the end.
     Worker instproc refuse code {
         my connection event readable [self] ""
@@ -105,53 +111,111 @@ namespace eval ::tclchan::httpd::xotcl {
     Worker instproc replyCode {code args} {
         my instvar version
         my set answering 1
+        my set replyHeaderFields [list Date [::tclchan::httpd::date [clock seconds]] \
+            {*}[my set replyHeaderFields]]
         if {$version <= 1.0 || [my exists closing]} {
             my lappend replyHeaderFields Connection close
         }
         next
     }
 
-    # Called anew for each part of a request line that comes in parts: one Date header, not several.
+    # The server takes nearly any line for a request, a part of a line for the end of the header,
+    # and what follows a body for more of it. What two programs read in two ways is how a request
+    # is smuggled past the first of them: what is not as RFC 9112 says is refused.
     Worker instproc firstLine {} {
-        my set replyHeaderFields {}
+        my instvar timeout method path resourceName hasFormData query version
+        if {[info exists timeout]} {
+            after cancel $timeout
+            unset timeout
+        }
+        if {[my connection gets line] <= 0} {
+            if {[my connection eof]} { my destroy }
+            return
+        }
         my set answering 0
-        next
+        set shape {^([A-Z]+) (/[^?[:cntrl:] ]*|\*)(\??)([^[:cntrl:] ]*) HTTP/(\d\.\d)$}
+        if {![regexp $shape $line -> method path hasFormData query version]} {
+            lassign {??? ??? 1.0} method resourceName version
+            my log Error "bad first line:$line"
+            return [my refuse 400]
+        }
+        set resourceName [string range $path 1 end]
+        my log Query $line
+        if {$version ni {1.0 1.1}} {
+            set version 1.1
+            return [my refuse 505]
+        }
+        my connection event readable [self] header
     }
 
-    # The server takes a part of a line, when the rest is yet to come, for the empty line at the end
-    # of the header, and answers.
     Worker instproc header {} {
-        if {[my connection hasLine]} {
-            next
-        } elseif {[my connection eof]} {
-            my destroy
+        my instvar meta
+        while {[my connection gets line] >= 0} {
+            if {$line eq ""} { return [my headerEnd] }
+            if {![regexp {^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\u0000\r]*)$} $line -> name value]} {
+                return [my refuse 400]
+            }
+            set name [string tolower $name]
+            # Of a header that comes twice, the values are a list. No length is one.
+            if {[info exists meta($name)]} { append meta($name) ", " }
+            append meta($name) [string trim $value " \t"]
         }
+        if {[my connection eof]} { my destroy }
     }
 
-    # The server gathers the whole body of a request before it looks at what is asked for.
-    Httpd::Wrk set codes(413) "Content Too Large"
-
-    Worker instproc receive-body {} {
-        my instvar meta
-        if {![info exists meta(content-length)] || $meta(content-length) <= 1048576} {
-            return [next]
+    Worker instproc headerEnd {} {
+        my instvar meta method version data length
+        set length 0
+        if {[info exists meta(transfer-encoding)]} { return [my refuse 501] }
+        if {[info exists meta(content-length)]} {
+            if {![regexp {^[0-9]{1,18}$} $meta(content-length)]} { return [my refuse 400] }
+            scan $meta(content-length) %lld length
+            # The whole body is gathered before anything looks at what is asked for.
+            if {$length > 1048576} { return [my refuse 413] }
+        } elseif {$method in {POST PUT}} {
+            return [my refuse 411]
         }
-        my refuse 413
+        set data ""
+        if {$length == 0} {
+            my connection event readable [self] ""
+            return [my check-redirect]
+        }
+        if {$version > 1.0 && [info exists meta(expect)]
+            && [string equal -nocase $meta(expect) 100-continue]} {
+            my connection puts "HTTP/1.1 100 Continue\n"
+            my connection flush
+        }
+        my connection translation {binary crlf}
+        my connection event readable [self] receive-body
+    }
+
+    # Not a byte more: what follows is the next request.
+    Worker instproc receive-body {} {
+        my instvar data length
+        append data [my connection readSize [expr {$length - [string length $data]}]]
+        if {[string length $data] == $length} {
+            my connection event readable [self] ""
+            my check-redirect
+        } elseif {[my connection eof]} {
+            my refuse 400
+        }
     }
 
     Worker instproc respond {} {
-        my instvar version method resourceName fileName meta
+        my instvar method path fileName meta
         if {[info exists meta(connection)] && [string match -nocase *close* $meta(connection)]} {
-            my connection makePersistent 0
             my set closing 1
         }
         if {$::tclchan::httpd::draining} { my set closing 1 }
-        if {$method ni {GET HEAD}} { return [next] }
-        if {$resourceName eq "stats.json"} {
+        if {$method ni {GET HEAD}} {
+            my replyCode [expr {$method eq "OPTIONS" ? 204 : 405}] Allow "GET, HEAD, OPTIONS"
+            return [my replyErrorMsg]
+        }
+        if {$path eq "/stats.json"} {
             my lappend replyHeaderFields Cache-Control no-store
             return [my sendMsg [::tclchan::httpd::stats_json] application/json]
         }
-        lassign [::tclchan::httpd::find [[my info parent] root] /$resourceName] kind fileName
+        lassign [::tclchan::httpd::find [[my info parent] root] $path] kind fileName
         switch $kind {
             file { next }
             template {
@@ -164,7 +228,7 @@ namespace eval ::tclchan::httpd::xotcl {
                 my sendMsg $page "text/html; charset=utf-8"
             }
             listing {
-                my sendMsg [::tclchan::httpd::listing $fileName /$resourceName] \
+                my sendMsg [::tclchan::httpd::listing $fileName $path] \
                     "text/html; charset=utf-8"
             }
             redirect { my replyCode 302 Location $fileName; my replyErrorMsg }
@@ -180,11 +244,6 @@ namespace eval ::tclchan::httpd::xotcl {
             Content-Length [file size $fileName]
         my connection puts ""
         my close
-    }
-
-    Worker instproc respond-PUT {} {
-        my replyCode 405 Allow "GET, HEAD"
-        my replyErrorMsg
     }
 
     Worker instproc sendFile {file {type ""}} {
@@ -203,10 +262,10 @@ namespace eval ::tclchan::httpd::xotcl {
         my destroy
     }
 
-    # The name of the resource in such an answer is the client's own text; a 304 has no body.
+    # The name of the resource in such an answer is the client's own text; a 204 or 304 has no body.
     Worker instproc replyErrorMsg args {
         my instvar replyCode resourceName
-        if {$replyCode == 304} {
+        if {$replyCode in {204 304}} {
             my connection puts ""
             return [my close]
         }
@@ -241,8 +300,11 @@ namespace eval ::tclchan::httpd::xotcl {
 
     # A line ends in a line feed. With "auto", the return before it is enough: the server answers
     # and may close while the line feed is on its way, and the kernel resets such a connection.
+    #
+    # A body and a file leave the channel with bytes for characters: the next header is text again.
     Link instproc translation translation {
-        next [::tclchan::httpd::xotcl::lineFeeds $translation]
+        ::fconfigure [my socket] -encoding [encoding system] \
+            -translation [::tclchan::httpd::xotcl::lineFeeds $translation]
     }
 
     Link instproc fconfigure args {
@@ -269,13 +331,18 @@ namespace eval ::tclchan::httpd::xotcl {
     Link instproc gets name {
         upvar [self callinglevel] $name result
         my instvar line
-        if {![info exists line] && ![my hasLine]} {
-            set result ""
-            return [expr {[my exists error] ? 0 : -1}]
-        }
+        if {![info exists line] && ![my hasLine]} { return -1 }
         set result [string trimright $line \r]
         unset line
         return [string length $result]
+    }
+
+    Link instproc readSize length {
+        if {[catch {::read [my socket] $length} bytes]} {
+            my set error $bytes
+            return ""
+        }
+        return $bytes
     }
 
     Link instproc puts string {
