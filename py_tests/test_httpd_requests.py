@@ -339,3 +339,10 @@ def test_names_as_they_are(root: Path, default: Server) -> None:
     assert default.request("/.well-known/none")[0].status == 404
     for path in ("/.a.txt", "/./a.txt", "/..a.txt", "/a.txt/", "/.well-known/../a.txt"):
         assert statuses(answer(default, f"GET {path} HTTP/1.0\r\n\r\n".encode())) == [b"404"], path
+
+
+def test_numbers_are_logged_as_they_came(engine: str, tmp_path: Path, root: Path) -> None:
+    log = tmp_path / "access.log"
+    with serve(engine, "xotcl", tmp_path, "--access-log", str(log), root=root) as server:
+        server.request("/a.txt", Referer="0x10", User_Agent="010")
+        wait_for(lambda: log.read_text().endswith('"0x10" "010"\n'), what=log.read_text())

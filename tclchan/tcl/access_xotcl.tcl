@@ -51,11 +51,10 @@ namespace eval ::tclchan::httpd::xotcl {
     AccessLog instproc answered {} {
         if {![my exists asked(line)]} return
         my instvar asked
-        set fields {}
-        foreach name {user meta(referer) meta(user-agent)} {
-            lappend fields [expr {[my exists $name] ? [my set $name] : ""}]
+        foreach name {user meta(referer) meta(user-agent)} field {user referer agent} {
+            set $field ""
+            if {[my exists $name]} { set $field [my set $name] }
         }
-        lassign $fields user referer agent
         ::tclchan::access::entry [my ipaddr] $user $asked(seconds) $asked(line) $asked(status) \
             $asked(bytes) $referer $agent
         my unset asked
