@@ -346,3 +346,28 @@ def test_numbers_are_logged_as_they_came(engine: str, tmp_path: Path, root: Path
     with serve(engine, "xotcl", tmp_path, "--access-log", str(log), root=root) as server:
         server.request("/a.txt", Referer="0x10", User_Agent="010")
         wait_for(lambda: log.read_text().endswith('"0x10" "010"\n'), what=log.read_text())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (b"".join(b"A%d: b\r\n" % i for i in range(99)), b"200"),
+        (b"".join(b"A%d: b\r\n" % i for i in range(100)), b"431"),
+        (b"A: b\r\n" * 100, b"431"),
+        (b"A: " + b"x" * 65_000 + b"\r\n", b"200"),
+        (b"A: " + b"x" * 66_000 + b"\r\n", b"431"),
+        (b"A: " + b"x" * 200_000, b"431"),
+        ((b"A: " + b"x" * 10_000 + b"\r\n") * 7, b"431"),
+        (b"".join(b"A%d: %s\r\n" % (i, b"x" * 60_000) for i in range(1000)), b"431"),
+    ],
+    ids=["many", "too many", "too often", "long", "too long", "endless", "together", "huge"],
+)
+def test_headers_are_bounded(default: Server, headers: bytes, status: bytes) -> None:
+    assert statuses(answer(default, LAST)) == [b"200"]
+    memory = default.memory()
+    request = b"GET /a.txt HTTP/1.1\r\n" + headers + b"Connection: close\r\n\r\n"
+    got = answer(default, request)
+    # The answer is lost on those who still send when the server has had enough.
+    assert statuses(got) == [status] or (not got and len(headers) > 100_000)
+    assert default.memory() - memory < 5_000_000
+    assert statuses(answer(default, LAST)) == [b"200"]

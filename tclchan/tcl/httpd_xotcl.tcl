@@ -96,7 +96,8 @@ namespace eval ::tclchan::httpd::xotcl {
 
     # The server's own list of answers is short.
     Httpd::Wrk array set codes {
-        413 {Content Too Large}  501 {Not Implemented}  505 {HTTP Version Not Supported}
+        413 {Content Too Large}  431 {Request Header Fields Too Large}
+        501 {Not Implemented}    505 {HTTP Version Not Supported}
     }
 
     # Answer with an error, and let that be the end.
@@ -129,10 +130,13 @@ namespace eval ::tclchan::httpd::xotcl {
             unset timeout
         }
         if {[my connection gets line] <= 0} {
-            if {[my connection eof]} { my destroy }
+            if {[my connection eof] || [my connection pending] > 65536} { my destroy }
             return
         }
         my set answering 0
+        # What is left for the header: bytes, and lines. A client must not fill the memory.
+        my set room 65536
+        my set lines 100
         set shape {^([A-Z]+) (/[^?[:cntrl:] ]*|\*)(\??)([^[:cntrl:] ]*) HTTP/(\d\.\d)$}
         if {![regexp $shape $line -> method path hasFormData query version]} {
             lassign {??? ??? 1.0} method resourceName version
@@ -149,9 +153,12 @@ namespace eval ::tclchan::httpd::xotcl {
     }
 
     Worker instproc header {} {
-        my instvar meta
+        my instvar meta room lines
         while {[my connection gets line] >= 0} {
             if {$line eq ""} { return [my headerEnd] }
+            if {[incr room -[string length $line]] < 0 || [incr lines -1] < 0} {
+                return [my refuse 431]
+            }
             if {![regexp {^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\u0000\r]*)$} $line -> name value]} {
                 return [my refuse 400]
             }
@@ -160,7 +167,11 @@ namespace eval ::tclchan::httpd::xotcl {
             if {[info exists meta($name)]} { append meta($name) ", " }
             append meta($name) [string trim $value " \t"]
         }
-        if {[my connection eof]} { my destroy }
+        if {[my connection eof]} {
+            my destroy
+        } elseif {[my connection pending] > $room} {
+            my refuse 431
+        }
     }
 
     Worker instproc headerEnd {} {
@@ -313,20 +324,19 @@ namespace eval ::tclchan::httpd::xotcl {
 
     proc lineFeeds translation { regsub {^auto\M} $translation lf }
 
-    # Whether a line has come as a whole; the next gets gives it. One without an end is an error:
-    # Tcl looks through all that there is of it whenever more comes.
+    # Whether a line has come as a whole; the next gets gives it.
     Link instproc hasLine {} {
         my instvar socket line
-        if {[catch {
-            set length [::gets $socket line]
-            if {$length < 0 && [chan pending input $socket] > 65536} { error "line too long" }
-        } message]} {
-            my set error $message
+        if {[catch {::gets $socket line} length]} {
+            my set error $length
             set length -1
         }
         if {$length < 0} { unset -nocomplain line }
         return [expr {$length >= 0}]
     }
+
+    # How many bytes there are of a line without an end. Tcl looks through them all when more comes.
+    Link instproc pending {} { chan pending input [my socket] }
 
     Link instproc gets name {
         upvar [self callinglevel] $name result
