@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -371,3 +372,43 @@ def test_headers_are_bounded(default: Server, headers: bytes, status: bytes) -> 
     assert statuses(got) == [status] or (not got and len(headers) > 100_000)
     assert default.memory() - memory < 5_000_000
     assert statuses(answer(default, LAST)) == [b"200"]
+
+
+# The file is of 1994-11-06 08:49:37 GMT.
+DATES = {
+    "Sun, 06 Nov 1994 08:49:37 GMT": 304,
+    "Sun, 06 Nov 1994 08:49:36 GMT": 200,
+    "Mon, 07 Nov 1994 08:49:37 GMT": 304,
+    "Sunday, 06-Nov-94 08:49:37 GMT": 304,
+    "Sunday, 06-Nov-94 08:49:36 GMT": 200,
+    "Sun Nov  6 08:49:37 1994": 304,
+    "Sun Nov  6 08:49:36 1994": 200,
+    "Fri Nov 11 00:00:00 1994": 304,
+    "0": 200,
+    "-1": 200,
+    "now": 200,
+    "yesterday": 200,
+    "tomorrow": 200,
+    "1 year": 200,
+    "20300101": 200,
+    "2030-01-01": 200,
+    "Sun, 6 Nov 1994 08:49:37 GMT": 200,
+    "Sun, 06 Nov 1994 08:49:37": 200,
+    "Sun, 06 Nov 1994 08:49:37 +0000": 200,
+    "Sun, 06 Nov 1994 08:49:37 PST": 200,
+    "sun, 06 nov 2094 08:49:37 gmt": 200,
+    "Fri, 31 Feb 2034 08:49:37 GMT": 200,
+    "Sun, 06 Nov 1994 08:49:37 GMT; length=5": 200,
+}
+
+
+def test_dates_of_the_protocol(
+    root: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    os.utime(root / "a.txt", (784111777, 784111777))
+    for name in HOSTED:
+        with serve(engine, name, tmp_path, root=root) as server:
+            for date, status in DATES.items():
+                response, _ = server.request("/a.txt", If_Modified_Since=date)
+                assert response.status == status, (name, date)

@@ -170,11 +170,22 @@ proc ::tclchan::httpd::date seconds {
     clock format $seconds -format {%a, %d %b %Y %H:%M:%S GMT} -gmt true -locale C
 }
 
-# Whether a file last changed at mtime is what a client with this If-Modified-Since already has.
-# A date that cannot be read is as none, as the protocol demands.
+# Whether a file last changed at mtime is what a client with this If-Modified-Since already has. A
+# date that is not in one of the three forms of the protocol is as none. clock scan takes more than
+# that: what it has read must come out as the same text.
 proc ::tclchan::httpd::unmodified {mtime since} {
-    regexp {^[^;]+} $since since
-    expr {$since ne "" && ![catch {clock scan $since} seconds] && $mtime <= $seconds}
+    foreach form {
+        {%a, %d %b %Y %H:%M:%S GMT}
+        {%A, %d-%b-%y %H:%M:%S GMT}
+        {%a %b %e %H:%M:%S %Y}
+    } {
+        set form [list -format $form -gmt true -locale C]
+        if {![catch {clock scan $since {*}$form} seconds]
+            && [clock format $seconds {*}$form] eq $since} {
+            return [expr {$mtime <= $seconds}]
+        }
+    }
+    return 0
 }
 
 proc ::tclchan::httpd::escape text {
