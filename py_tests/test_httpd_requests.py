@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -179,6 +181,8 @@ def test_text_is_only_text(server: Server, tmp_path: Path) -> None:
 # Templates that break what the next request needs.
 BREAKS = {
     "listing.tml": "[proc ::tclchan::httpd::listing args {error {no luck}}]",
+    "copy.tml": "[proc fails args {error {no luck}}][interp alias {} ::fcopy {} "
+    "::tclchan::httpd::fails]",
     "log.tml": "[close [$::tclchan::httpd::httpd set logfile]]",
 }
 
@@ -209,6 +213,16 @@ def test_error_in_a_handler(broken: Path, server: Server) -> None:
 def default(engine: str, tmp_path: Path, root: Path) -> Iterator[Server]:
     with serve(engine, "xotcl", tmp_path, "--log-dir", str(tmp_path), root=root) as hosted:
         yield hosted
+
+
+def test_error_behind_the_header(broken: Path, default: Server) -> None:
+    before = default.at_rest()
+    default.request("/copy.tml")
+    got = answer(default, b"GET /a.txt HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert statuses(got) == [b"200"]
+    assert not got.endswith(b"hello")
+    assert default.at_rest() == before
+    wait_for(lambda: "background error: no luck" in default.stderr())
 
 
 def test_error_in_the_servers_log(broken: Path, default: Server) -> None:
@@ -410,5 +424,48 @@ def test_dates_of_the_protocol(
     for name in HOSTED:
         with serve(engine, name, tmp_path, root=root) as server:
             for date, status in DATES.items():
-                response, _ = server.request("/a.txt", If_Modified_Since=date)
-                assert response.status == status, (name, date)
+                for method in ("GET", "HEAD"):
+                    response, _ = server.request("/a.txt", method, If_Modified_Since=date)
+                    assert response.status == status, (name, method, date)
+
+
+def test_no_descriptor_for_the_file(server: Server) -> None:
+    server.request("/a.txt")
+    opened = Path(f"/proc/{server.pid}/fd")
+    limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    before = server.at_rest()
+    with server.connect() as sock:
+        wait_for(lambda: len(list(opened.iterdir())) == before[0] + 1)
+        used = {int(fd.name) for fd in opened.iterdir()}
+        free = min(set(range(len(used) + 1)) - used)
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+        sock.sendall(LAST)
+        got = b"".join(iter(lambda: sock.recv(65536), b""))
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+    assert statuses(got) == [b"503"]
+    wait_for(lambda: "too many open files" in server.stderr())
+    assert server.at_rest() == before
+    assert answer(server, LAST).endswith(b"hello")
+
+
+def test_file_that_changes_its_length(root: Path, default: Server) -> None:
+    """What was promised is sent, no more; or the connection ends."""
+    file = root / "log.txt"
+    size = 20_000_000  # More than the buffers of a connection hold.
+    for change in (1000, -size // 2):
+        file.write_bytes(b"x" * size)
+        with default.connect(4096) as sock:
+            sock.sendall(b"GET /log.txt HTTP/1.1\r\n\r\n")
+            assert sock.recv(1, socket.MSG_PEEK)
+            os.truncate(file, size + change)
+            if change > 0:
+                sock.sendall(LAST)
+            got = b"".join(iter(lambda: sock.recv(1 << 20), b""))
+        assert f"Content-Length: {size}\r\n".encode() in got
+        if change > 0:
+            assert statuses(got) == [b"200", b"200"]
+            assert got.count(b"x" * size) == 1
+            assert b"\0" not in got
+            assert got.endswith(b"hello")
+        else:
+            assert statuses(got) == [b"200"]

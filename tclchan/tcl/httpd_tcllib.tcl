@@ -114,6 +114,10 @@
             my reply set Status "304 Not Modified"
         } elseif {$method eq "HEAD"} {
             my reply set Content-Length [file size $file]
+        } elseif {[catch {close [open $file]} message options]} {
+            # The server's own reply opens it when the header is out.
+            ::tclchan::httpd::report $message $options
+            my error 503
         } else {
             set reply_file $file
         }

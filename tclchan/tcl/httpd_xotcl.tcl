@@ -247,28 +247,49 @@ namespace eval ::tclchan::httpd::xotcl {
         }
     }
 
-    Worker instproc respond-HEAD {} {
-        my instvar fileName
-        my replyCode 200 \
-            Last-Modified [::tclchan::httpd::date [file mtime $fileName]] \
-            Content-Type [::tclchan::httpd::content_type $fileName] \
-            Content-Length [file size $fileName]
-        my connection puts ""
-        my close
-    }
+    Worker instproc respond-HEAD {} { my sendFile [my set fileName] }
 
+    # Once there is a header, only the whole file can follow: it is opened before, and what others
+    # do to it meanwhile changes nothing about its length.
     Worker instproc sendFile {file {type ""}} {
-        if {[catch { next $file [::tclchan::httpd::content_type $file] } message options]} {
+        my instvar method size
+        set mtime [file mtime $file]
+        if {[my unmodified $mtime]} {
+            my replyCode 304
+            return [my replyErrorMsg]
+        }
+        if {[catch {open $file rb} in options]} {
+            ::tclchan::httpd::report $in $options
+            my replyCode 503
+            return [my replyErrorMsg]
+        }
+        try {
+            seek $in 0 end
+            set size [tell $in]
+            seek $in 0
+            my replyCode 200 Last-Modified [::tclchan::httpd::date $mtime] \
+                Content-Type [::tclchan::httpd::content_type $file] Content-Length $size
+            my connection puts ""
+            if {$method eq "HEAD"} {
+                close $in
+                return [my close]
+            }
+            fconfigure $in -buffersize 65536
+            my connection fconfigure -translation binary
+            fcopy $in [my connection socket] -size $size \
+                -command [list [self] attempt fcopy-end $in]
+        } on error {message options} {
             # When the client is gone before the header is out, fcopy calls fcopy-end and then
             # fails without a message: all is done.
             if {$message eq ""} return
+            catch {close $in}
             return -options $options $message
         }
     }
 
-    # After an error the rest of the file is missing: the end of the connection tells the client.
+    # When the rest of the file is missing, the end of the connection tells the client.
     Worker instproc fcopy-end {file bytes {error ""}} {
-        if {$error eq ""} { return [next] }
+        if {$error eq "" && $bytes == [my set size]} { return [next] }
         close $file
         my destroy
     }
