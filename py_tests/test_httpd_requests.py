@@ -469,3 +469,17 @@ def test_file_that_changes_its_length(root: Path, default: Server) -> None:
             assert got.endswith(b"hello")
         else:
             assert statuses(got) == [b"200"]
+
+
+def test_redirects_keep_the_query(root: Path, server: Server) -> None:
+    (root / "sub").mkdir()
+    for path, location in [
+        ("/sub", "/sub/"),
+        ("/sub?a=b&c=/d", "/sub/?a=b&c=/d"),
+        # To tcllib, that is the root of another host.
+        ("//sub" if server.server == "xotcl" else "/sub", "/sub/"),
+    ]:
+        response, _ = server.request(path)
+        assert (response.status, response.headers["Location"]) == (302, location), path
+    got = answer(server, b'GET /sub?"<script> HTTP/1.0\r\n\r\n')
+    assert b"<script>" not in got.partition(b"\r\n\r\n")[2]

@@ -213,7 +213,8 @@ proc ::tclchan::httpd::find {root path} {
     set depth [llength $parts]
     if {[file isdirectory $file]} {
         if {![named_so $file $depth]} { return {missing ""} }
-        if {![string match */ $path]} { return [list redirect $path/] }
+        # Two slashes at its beginning would make a host of the first name.
+        if {![string match */ $path]} { return [list redirect /[string trimleft $path /]/] }
         foreach {name kind} {index.html file index.tml template} {
             set index [file join $file $name]
             if {[file isfile $index]} { return [list $kind $index] }

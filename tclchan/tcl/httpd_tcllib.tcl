@@ -94,7 +94,12 @@
         set method [my request get REQUEST_METHOD]
         if {$method ni {GET HEAD}} { return [my error 405 "$method is not served here"] }
         switch [my clay get tclchan_kind] {
-            redirect { return [my error 302 $file] }
+            redirect {
+                set query [my request get QUERY_STRING]
+                if {$query ne ""} { append file ?$query }
+                # The page with the address has it in quotes, too.
+                return [my error 302 [string map {\" %22 < %3C > %3E} $file]]
+            }
             missing { return [my error 404 "File Not Found"] }
             listing {
                 append reply_body \

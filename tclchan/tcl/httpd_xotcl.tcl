@@ -213,7 +213,7 @@ namespace eval ::tclchan::httpd::xotcl {
     }
 
     Worker instproc respond {} {
-        my instvar method path fileName meta
+        my instvar method path hasFormData query fileName meta
         if {[info exists meta(connection)] && [string match -nocase *close* $meta(connection)]} {
             my set closing 1
         }
@@ -242,7 +242,10 @@ namespace eval ::tclchan::httpd::xotcl {
                 my sendMsg [::tclchan::httpd::listing $fileName $path] \
                     "text/html; charset=utf-8"
             }
-            redirect { my replyCode 302 Location $fileName; my replyErrorMsg }
+            redirect {
+                my replyCode 302 Location $fileName$hasFormData$query
+                my replyErrorMsg
+            }
             missing { my replyCode 404; my replyErrorMsg }
         }
     }
