@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -483,3 +484,41 @@ def test_redirects_keep_the_query(root: Path, server: Server) -> None:
         assert (response.status, response.headers["Location"]) == (302, location), path
     got = answer(server, b'GET /sub?"<script> HTTP/1.0\r\n\r\n')
     assert b"<script>" not in got.partition(b"\r\n\r\n")[2]
+
+
+def test_listing_has_only_what_is_found(root: Path, server: Server) -> None:
+    (root / "sub").mkdir()
+    (root / "b\\c.txt").write_text("")
+    (root / ".hidden").write_text("")
+    (root / "none").symlink_to("nowhere")
+    (root / "link").symlink_to("a.txt")
+    os.mkfifo(root / "fifo")
+    _, body = server.request("/")
+    links = re.findall(rb'href="\./([^"]+)"', body)
+    assert links == [b"a.txt", b"link", b"sub/"]
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_what_may_not_be_read(engine: str, name: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        root.chmod(0o777)
+        for sub in ("unread", "index", "fine"):
+            (root / sub).mkdir()
+        (root / "index" / "index.html").write_text("SECRET")
+        (root / "fine" / "closed.txt").write_text("SECRET")
+        for path in ("unread", "index/index.html", "fine/closed.txt"):
+            (root / path).chmod(0o300 if path == "unread" else 0)
+        options = ("--user", "nobody") if os.geteuid() == 0 else ()
+        with serve(engine, name, root, *options, root=root) as server:
+            for path, status in {
+                "/unread/": 404,
+                "/index/": 404,
+                "/index/index.html": 404,
+                "/fine/": 200,
+                "/fine/closed.txt": 404,
+            }.items():
+                response, body = server.request(path)
+                assert response.status == status, path
+                assert b"SECRET" not in body
+                assert b"closed.txt" not in body or status == 404

@@ -217,9 +217,10 @@ proc ::tclchan::httpd::find {root path} {
         if {![string match */ $path]} { return [list redirect /[string trimleft $path /]/] }
         foreach {name kind} {index.html file index.tml template} {
             set index [file join $file $name]
-            if {[file isfile $index]} { return [list $kind $index] }
+            if {![file isfile $index]} continue
+            return [expr {[file readable $index] ? [list $kind $index] : {missing ""}}]
         }
-        return [list listing $file]
+        return [expr {[file readable $file] ? [list listing $file] : {missing ""}}]
     }
     if {![string match */ $path]} {
         foreach candidate [list $file $file.html $file.tml] {
@@ -272,7 +273,8 @@ proc ::tclchan::httpd::render file {
     return [encoding convertto utf-8 [apply {text {subst $text} ::tclchan::httpd} $text]]
 }
 
-# A page that lists a directory. Its links are relative: find makes sure of the slash at the end.
+# A page that lists what there is to find in a directory. Its links are relative: find makes sure of
+# the slash at the end.
 proc ::tclchan::httpd::listing {directory path} {
     set row {<tr><td><a href="%s">%s</a></td><td>%s</td></tr>}
     set rows {}
@@ -281,6 +283,7 @@ proc ::tclchan::httpd::listing {directory path} {
         # Tcl puts "./" in front of a name like "~user".
         regsub {^\./} [file tail $file] "" name
         if {[file isdirectory $file]} { append name / }
+        if {[lindex [find $directory /[encode $name]] 0] eq "missing"} continue
         set size [expr {[file isfile $file] ? [file size $file] : ""}]
         lappend rows [format $row ./[encode $name] [escape $name] $size]
     }
