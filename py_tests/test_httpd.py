@@ -446,6 +446,7 @@ def test_bad_arguments(engine: str, tmp_path: Path) -> None:
         ((*root, "--server", "tclhttpd"), "--tclhttpd DIR"),
         ((*root, "--tclhttpd", "."), "is not a tree of tclhttpd"),
         ((*root, "--server", "xotcl", "--rc", "file"), "takes no configuration file"),
+        ((*root, "--server", "tcllib", "--log-dir", "."), "tcllib keeps no logs of its own"),
         ((*root, "--engine", "kqueue"), "kqueue"),
     ]:
         done = cli(engine, tmp_path, "--port", "0", *arguments)

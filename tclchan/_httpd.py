@@ -91,7 +91,7 @@ def serving(
             *tclhttpd* is given, else xotcl, or on Windows tcllib.
         tclhttpd: a tree of tclhttpd's sources, which is not written to.
         rc: a configuration file for tclhttpd, read after its own.
-        log_dir: where the server's logs go; without one they are not kept.
+        log_dir: where the server's logs go; without one they are not kept. tcllib has none.
         access_log: a file to which a line in Apache's combined format is appended for each answer;
             ``"-"`` is the standard output. Once the file has been renamed,
             ``interp.call("::tclchan::access::reopen")`` goes on in a new one.
@@ -123,6 +123,8 @@ def serving(
         raise HttpdError(f"{server} takes no configuration file, tree or arguments: tclhttpd does")
     else:
         tree = None
+    if log_dir and server == "tcllib":
+        raise HttpdError("tcllib keeps no logs of its own: there is --access-log FILE")
     if root is None and tree is None:
         raise HttpdError("which directory is to be served? Name it with --root DIR")
     with ExitStack() as stack:
