@@ -6,6 +6,7 @@ import dataclasses
 import http.client
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -221,6 +222,51 @@ def test_reload_that_fails(engine: str, tmp_path: Path, root: Path) -> None:
         assert '"' + str(root) + '" does not exist' in server.stderr()
         assert children(server.pid) == {*before.values()}
         (tmp_path / "elsewhere").rename(root)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: replaced(server, before))
+
+
+def test_no_descriptors_for_another(two: Server) -> None:
+    """The site goes on with who is left, and is whole again when there are some."""
+    before = serving(two)
+    limits = resource.prlimit(two.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(two.pid, resource.RLIMIT_NOFILE, (8, limits[1]))
+    os.kill(before[1], signal.SIGKILL)
+    wait_for(lambda: "worker 1 does not start: " in two.stderr())
+    assert "Too many open files" in two.stderr()
+    assert two.request("/")[0].status == 200
+    two.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "no worker is replaced any more" in two.stderr())
+    resource.prlimit(two.pid, resource.RLIMIT_NOFILE, limits)
+    wait_for(lambda: serving(two)[1] != before[1])
+    assert serving(two)[2] == before[2]
+
+
+LAUNCHER = """
+import sys
+sys.executable = {python!r}
+from tclchan import _cli
+sys.exit(_cli.main(sys.argv[3:]))
+"""
+
+
+def test_reload_without_python(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is gone for a while when another version is installed."""
+    python, launcher = tmp_path / "python", tmp_path / "launcher.py"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    launcher.write_text(LAUNCHER.format(python=str(python)))
+    monkeypatch.setattr(Server, "python", (sys.executable, str(launcher)))
+    with serve(engine, "xotcl", tmp_path, *TWO) as server:
+        before = serving(server)
+        python.rename(tmp_path / "elsewhere")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "no worker is replaced any more" in server.stderr())
+        assert "No such file or directory" in server.stderr()
+        assert children(server.pid) == {*before.values()}
+        (tmp_path / "elsewhere").rename(python)
         server.process.send_signal(signal.SIGHUP)
         wait_for(lambda: replaced(server, before))
 

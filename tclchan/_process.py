@@ -66,19 +66,15 @@ class WorkerProcess:
             words: the command line of ``tclchan httpd``, which is the worker's too.
 
         Raises:
-            HttpdError: it ended before it served, or does not within `START_SECONDS`.
+            HttpdError: it cannot be started, ended before it served, or does not within
+                `START_SECONDS`.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            control, *others = (sock.fileno() for sock in (theirs, *listeners))
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "tclchan", "httpd"),
-                *("--worker", f"{control}:{','.join(map(str, others))}"),
-                *words,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(control, *others),
-            )
-        worker = cls(number, process, *await asyncio.open_connection(sock=ours))
+        try:
+            process, control = await _launch(listeners, words)
+            worker = cls(number, process, *await asyncio.open_connection(sock=control))
+        except OSError as error:
+            # Descriptors are short, or Python is being installed anew.
+            raise HttpdError(f"no process can be started: {error}") from error
         try:
             async with asyncio.timeout(START_SECONDS):
                 line = await worker._reader.readline()
@@ -91,6 +87,8 @@ class WorkerProcess:
             worker._writer.close()
             if isinstance(error, TimeoutError):
                 raise HttpdError(f"the worker does not serve after {START_SECONDS:.0f} s") from None
+            if isinstance(error, (OSError, ValueError)):
+                raise HttpdError(f"the worker cannot be understood: {error}") from error
             raise
         worker.site = message["ready"]
         worker.answered = time.monotonic()
@@ -139,3 +137,24 @@ class WorkerProcess:
         """Send it a signal, if it has not ended."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
+
+
+async def _launch(
+    listeners: Sequence[socket.socket], words: Sequence[str]
+) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """Start a process; return it with our end of the line to it."""
+    ours, theirs = socket.socketpair()
+    control, *others = (sock.fileno() for sock in (theirs, *listeners))
+    with theirs:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "tclchan", "httpd"),
+                *("--worker", f"{control}:{','.join(map(str, others))}"),
+                *words,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(control, *others),
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return process, ours
