@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -167,14 +168,18 @@ class Manager:
                 if line.startswith(prefix):
                     return line
 
-    def is_silent(self, seconds: float) -> bool:
-        """Whether nothing comes in that time; what has come already does not count."""
+    def forget(self) -> None:
+        """Let what has come already not count."""
         self._socket.setblocking(False)
-        try:
+        with suppress(BlockingIOError):
             while self._socket.recv(4096):
                 pass
-        except BlockingIOError:
-            self._socket.settimeout(seconds)
+        self._socket.settimeout(DEADLINE)
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing comes in that time; what has come already does not count."""
+        self.forget()
+        self._socket.settimeout(seconds)
         try:
             self._socket.recv(4096)
         except TimeoutError:
@@ -237,6 +242,22 @@ def test_watchdog_waits_for_busy_workers(engine: str, tmp_path: Path, manager: M
                 manager.next("WATCHDOG=1")
         finally:
             os.kill(victim, signal.SIGCONT)
+
+
+@ALONE_AND_NOT
+def test_watchdog_without_descriptors(
+    engine: str, tmp_path: Path, manager: Manager, options: list[str]
+) -> None:
+    """A service that has as many connections as it may is well."""
+    environment = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "300000"}
+    with service(engine, tmp_path, [], "--port", "0", *options, **environment) as child:
+        manager.next("WATCHDOG=1")
+        limits = resource.prlimit(child.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        manager.forget()
+        for _ in range(3):
+            manager.next("WATCHDOG=1")
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, limits)
 
 
 def test_unit_files(tmp_path: Path) -> None:

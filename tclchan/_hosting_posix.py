@@ -74,8 +74,8 @@ def _serve_alone(
             period = round(500 * manager.watchdog_seconds)
 
             def beat() -> None:
-                manager.notify("WATCHDOG=1")
                 interp.call("after", period, "::tclchan::beat")
+                manager.notify("WATCHDOG=1")
 
             interp.command("::tclchan::beat", beat)
             beat()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 _FIRST_DESCRIPTOR = 3
@@ -27,6 +28,11 @@ class ServiceManager:
     notify_socket: str
     watchdog_seconds: float
     sockets: list[tuple[str, socket.socket]]
+
+    def __post_init__(self) -> None:
+        """Have the socket to tell it with from the start: later, descriptors may be short."""
+        if self.notify_socket:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     @classmethod
     def from_environment(cls) -> ServiceManager:
@@ -60,11 +66,8 @@ class ServiceManager:
         address = self.notify_socket
         if address.startswith("@"):
             address = "\0" + address[1:]
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            try:
-                sock.sendto("\n".join(assignments).encode(), address)
-            except OSError:
-                return
+        with suppress(OSError):
+            self._socket.sendto("\n".join(assignments).encode(), address)
 
     def reloading(self) -> None:
         """Tell it that the service reloads; ``READY=1`` is the end of that."""
