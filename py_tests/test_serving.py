@@ -199,6 +199,23 @@ def test_a_file_is_found_by_its_own_name(engine: str, tmp_path: Path, name: str)
     in_process(ask_by_other_names, engine, name, root)
 
 
+def serve_with_the_core(engine: str, name: str) -> None:
+    with tclchan.Interp(engine=engine) as tcl:
+        channels = tcl.eval("file channels")
+        with (
+            pytest.raises(tclchan.HttpdError, match=r"Interp\(replace_socket=True\)"),
+            tclchan.serving(tcl, SITE, idle_timeout=5, **options_of(name)),
+        ):
+            pytest.fail("its sockets know no options")
+        assert tcl.eval("file channels") == channels
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_it_takes_the_driver(engine: str, name: str) -> None:
+    """What is promised of connections would hold for none of Tcl's own."""
+    in_process(serve_with_the_core, engine, name)
+
+
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_that_is_none(interp: tclchan.Interp, port: int) -> None:
     with (

@@ -145,7 +145,14 @@ def serving(
             if access_log is not None:
                 _start_access_log(interp, access_log, server)
             words = tuple(word for option in options.items() for word in option)
-            actual = interp.call("::tclchan::httpd::launch", directory, address, str(port), words)
+            before = _listeners(interp)
+            launch = ("::tclchan::httpd::launch", directory, address, str(port), words)
+            actual = int(interp.call(*launch))
+            if _listeners(interp) <= before:
+                raise HttpdError(
+                    "socket is Tcl's own in this interpreter: make it with"
+                    " Interp(replace_socket=True)"
+                )
             interp.call(
                 "::tclchan::httpd::configure_listeners",
                 *("-idletimeout", str(round(idle_timeout * 1000))),
@@ -157,10 +164,15 @@ def serving(
         yield Site(
             Path(directory or f"{tree}/htdocs"),
             address,
-            int(actual),
+            actual,
             server,
             str(interp.call("::iocp::engine")),
         )
+
+
+def _listeners(interp: Interp) -> set[str]:
+    """The driver's channels that listen."""
+    return {*interp.eval("::tclchan::httpd::listeners").split()}
 
 
 def _start_access_log(interp: Interp, path: str | os.PathLike[str], server: str) -> None:
