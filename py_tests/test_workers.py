@@ -439,6 +439,39 @@ def test_logs_of_all_are_rotated(engine: str, tmp_path: Path) -> None:
     assert lines == load.answers
 
 
+def holds_open(pid: int, file: Path) -> bool:
+    with suppress(FileNotFoundError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            if os.readlink(descriptor) == str(file):
+                return True
+    return False
+
+
+def test_logs_are_rotated_during_a_start(engine: str, tmp_path: Path) -> None:
+    """The new worker has opened the log before it is renamed, and does not serve yet."""
+    log, old = tmp_path / "own.log", tmp_path / "own.old"
+    with serve(engine, "xotcl", tmp_path, *ONE, "--log-file", str(log)) as server:
+        first = children(server.pid)
+        server.process.send_signal(signal.SIGHUP)
+        (new,) = wait_for(lambda: children(server.pid) - first)
+        # Until it has become another program, it has what its parent has.
+        wait_for(lambda: b"-P" in Path(f"/proc/{new}/cmdline").read_bytes().split(b"\0"))
+        while not holds_open(new, log):
+            assert Path(f"/proc/{new}").exists()
+        os.kill(new, signal.SIGSTOP)
+        try:
+            assert "replacing" in log.read_text()
+            assert f"(process {new}) serves" not in log.read_text()
+            log.rename(old)
+            server.process.send_signal(signal.SIGUSR1)
+            wait_for(lambda: log.exists() and log.read_text().count("opened anew") == 2)
+        finally:
+            os.kill(new, signal.SIGCONT)
+        wait_for(lambda: f"[{new}]: the logs are opened anew" in log.read_text())
+        wait_for(lambda: children(server.pid) == {new})
+        assert not holds_open(new, old)
+
+
 def answer(sock: socket.socket) -> bytes:
     response = http.client.HTTPResponse(sock)
     response.begin()

@@ -83,6 +83,7 @@ class Supervisor:
         self._reload = asyncio.Event()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._rotations = 0
 
     def run(self) -> int:
         """Serve until SIGINT or SIGTERM, and return the exit code.
@@ -130,6 +131,7 @@ class Supervisor:
 
     def _reopen_logs(self) -> None:
         _logs.reopen()
+        self._rotations += 1
         for process in {*self._running(), *self._endings}:
             process.send_signal(signal.SIGUSR1)
 
@@ -155,7 +157,10 @@ class Supervisor:
         Raises:
             HttpdError: it does not start; the message says why.
         """
+        rotations = self._rotations
         process = await WorkerProcess.start(slot.number, self._listeners, self._args.words)
+        if self._rotations != rotations:
+            process.send_signal(signal.SIGUSR1)  # It may have opened what was renamed since.
         log.info("worker %d (process %d) serves", slot.number, process.pid)
         before, slot.process = slot.process, process
         if before is not None:
