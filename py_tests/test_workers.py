@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from conftest import AT_ONCE_S
-from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Server, serve, wait_for
+from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Child, Server, serve, wait_for
 
 import tclchan
 from tclchan import _cli
@@ -470,6 +470,27 @@ def test_logs_are_rotated_during_a_start(engine: str, tmp_path: Path) -> None:
         wait_for(lambda: f"[{new}]: the logs are opened anew" in log.read_text())
         wait_for(lambda: children(server.pid) == {new})
         assert not holds_open(new, old)
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1")], ids=["alone", "one"])
+def test_rotation_in_the_first_moments(
+    engine: str, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A signal for all processes of a service comes to those that only begin, too."""
+    log = tmp_path / "own.log"
+    command = [sys.executable, "-m", "tclchan", "httpd", "--root", str(SITE), "--port", "0"]
+    child = Child([*command, "--log-file", str(log), *options], engine, tmp_path)
+    try:
+        wait_for(log.exists)
+        while "serving" not in log.read_text():
+            for pid in {child.pid, *children(child.pid)}:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR1)
+            time.sleep(0.001)
+            assert child.process.poll() is None, child.stderr()
+        assert "User defined signal" not in child.stderr() + log.read_text()
+    finally:
+        assert child.end() == 0, child.stderr()
 
 
 def answer(sock: socket.socket) -> bytes:

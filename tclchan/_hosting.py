@@ -96,6 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, or until the server's own code calls ``exit``."""
+    system.put_reopening_off()
     with _logs.logging_to(args.log_file, args.log_format, args.log_level):
         return serve(args)
 

@@ -112,6 +112,16 @@ def on_reopening(function: Callable[[], object]) -> None:
     signal.signal(signal.SIGUSR1, lambda number, frame: function())
     # What the signal interrupts goes on.
     signal.siginterrupt(signal.SIGUSR1, False)
+    put_reopening_off(False)
+
+
+def put_reopening_off(off: bool = True) -> None:
+    """Let the signal for that wait until there is a handler: it would end the process.
+
+    It waits in the processes that are started meanwhile, too.
+    """
+    how = signal.SIG_BLOCK if off else signal.SIG_UNBLOCK
+    signal.pthread_sigmask(how, {signal.SIGUSR1})
 
 
 @contextmanager

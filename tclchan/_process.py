@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ._control import encode
+from ._platform import system
 from ._snapshot import Snapshot
 from .errors import HttpdError
 
@@ -146,6 +147,7 @@ async def _launch(
     ours, theirs = socket.socketpair()
     control, *others = (sock.fileno() for sock in (theirs, *listeners))
     with theirs:
+        system.put_reopening_off()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "tclchan", "httpd"),
@@ -157,4 +159,6 @@ async def _launch(
         except BaseException:
             ours.close()
             raise
+        finally:
+            system.put_reopening_off(False)
     return process, ours

@@ -20,6 +20,7 @@ from pathlib import Path
 from . import _logs, _monitor
 from ._httpd import Site
 from ._listeners import refuse
+from ._platform import system
 from ._process import WorkerProcess
 from ._snapshot import Snapshot
 from ._systemd import ServiceManager
@@ -110,6 +111,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        system.put_reopening_off(False)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_end_signal)
         work = asyncio.create_task(self._work())

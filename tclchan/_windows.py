@@ -124,6 +124,10 @@ def on_reopening(function: Callable[[], object]) -> None:
     """No signal says that the logs have been renamed."""
 
 
+def put_reopening_off(off: bool = True) -> None:
+    """There is nothing to put off."""
+
+
 @contextmanager
 def signals_blocked() -> Iterator[None]:
     """Do nothing: Windows runs the handlers of signals in a thread of their own."""
