@@ -439,6 +439,15 @@ def test_logs_of_all_are_rotated(engine: str, tmp_path: Path) -> None:
     assert lines == load.answers
 
 
+def test_no_reload_without_workers(engine: str, tmp_path: Path) -> None:
+    """SIGHUP asks for something that is not there, which is no reason to end."""
+    with serve(engine, "xotcl", tmp_path) as server:
+        for count in (1, 2):
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: server.stderr().count("--workers") == count)  # noqa: B023
+        assert server.request("/")[0].status == 200
+
+
 def holds_open(pid: int, file: Path) -> bool:
     with suppress(FileNotFoundError):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import signal
 import socket
@@ -23,6 +24,10 @@ from ._supervisor import Supervisor
 from ._systemd import ServiceManager
 from ._worker import Worker, announce
 from .errors import TclchanError
+
+log = logging.getLogger("tclchan.httpd")
+
+_NO_RELOAD = "SIGHUP is for a reload, which takes --workers: this process goes on"
 
 
 def add_process_arguments(parser: argparse.ArgumentParser, positive: Callable[[str], int]) -> None:
@@ -80,6 +85,8 @@ def _serve_alone(
             interp.command("::tclchan::beat", beat)
             beat()
 
+    signal.signal(signal.SIGHUP, lambda number, frame: log.warning("%s", _NO_RELOAD))
+    signal.siginterrupt(signal.SIGHUP, False)
     worker = Worker(args, *_place(args, listeners), listeners, draining)
     with _monitor.monitoring_if_asked(args, worker.snapshots) as metrics:
         return worker.run(ready)
