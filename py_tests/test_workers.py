@@ -354,6 +354,24 @@ def test_second_signal(
     assert not list(tmp_path.glob("tclchan-httpd-*"))
 
 
+def test_end_during_the_start(engine: str, tmp_path: Path) -> None:
+    """Workers that do not serve yet leave nothing behind either."""
+    command = [sys.executable, "-m", "tclchan", "httpd", "--root", str(SITE), "--port", "0"]
+    child = Child([*command, "--workers", "2"], engine, tmp_path, TMPDIR=str(tmp_path))
+    wait_for(lambda: list(tmp_path.glob("tclchan-httpd-*")))
+    assert child.end() == 0, child.stderr()
+    assert not list(tmp_path.glob("tclchan-httpd-*"))
+
+
+def test_killed_workers_leave_nothing(two: Server, tmp_path: Path) -> None:
+    before = {*tmp_path.glob("tclchan-httpd-*")}
+    assert len(before) == 2
+    for pid in children(two.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: len({*tmp_path.glob("tclchan-httpd-*")} - before) == 2)
+    assert not before & {*tmp_path.glob("tclchan-httpd-*")}
+
+
 @ALONE_AND_NOT
 def test_idle_ends_at_once(engine: str, tmp_path: Path, options: list[str]) -> None:
     with (

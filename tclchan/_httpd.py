@@ -127,8 +127,9 @@ def serving(
         raise HttpdError("tcllib keeps no logs of its own: there is --access-log FILE")
     if root is None and tree is None:
         raise HttpdError("which directory is to be served? Name it with --root DIR")
+    prefix = work_prefix(os.getpid())
     with ExitStack() as stack:
-        work = stack.enter_context(tempfile.TemporaryDirectory(prefix="tclchan-httpd-"))
+        work = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
         options = {
             "work_dir": work,
             "log_dir": _directory("log directory", log_dir) if log_dir else "",
@@ -168,6 +169,11 @@ def serving(
             server,
             str(interp.call("::iocp::engine")),
         )
+
+
+def work_prefix(pid: int) -> str:
+    """How the names of the temporary directories of a process begin."""
+    return f"tclchan-httpd-{pid}-"
 
 
 def _listeners(interp: Interp) -> set[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ._control import encode
+from ._httpd import work_prefix
 from ._platform import system
 from ._snapshot import Snapshot
 from .errors import HttpdError
@@ -84,8 +88,9 @@ class WorkerProcess:
                     reason = await worker.wait()
                     raise HttpdError(message.get("failed") or f"the worker {reason}")
         except BaseException as error:
-            worker.send_signal(signal.SIGKILL)
-            worker._writer.close()
+            # Not by force at first, for the sake of its temporary directory.
+            worker.send_signal(signal.SIGTERM)
+            await worker.end(0.0)
             if isinstance(error, TimeoutError):
                 raise HttpdError(f"the worker does not serve after {START_SECONDS:.0f} s") from None
             if isinstance(error, (OSError, ValueError)):
@@ -119,6 +124,10 @@ class WorkerProcess:
         if self._listening is not None:
             self._listening.cancel()
         self._writer.close()
+        # What it could not remove itself; nor can we if descriptors are short.
+        with suppress(OSError):
+            for left in Path(tempfile.gettempdir()).glob(f"{work_prefix(self.pid)}*"):
+                shutil.rmtree(left, ignore_errors=True)
         if code >= 0:
             return f"ended with exit code {code}"
         return f"was ended by signal {-code} ({signal.strsignal(-code)})"
