@@ -372,6 +372,23 @@ def test_killed_workers_leave_nothing(two: Server, tmp_path: Path) -> None:
     assert not before & {*tmp_path.glob("tclchan-httpd-*")}
 
 
+def test_second_signal_to_what_computes(engine: str, tmp_path: Path, root: Path) -> None:
+    with (
+        serve(engine, "xotcl", tmp_path, *TWO, root=root) as server,
+        server.connect() as sock,
+        server.connect() as other,
+    ):
+        for busy in (sock, other):
+            busy.sendall(b"GET /forever.tml HTTP/1.0\r\n\r\n")
+        time.sleep(0.2)  # There is no sign of it from outside.
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(server.refuses)
+        began = time.monotonic()
+        assert server.end(signal.SIGTERM) == 0
+        assert time.monotonic() - began < AT_ONCE_S
+    assert not list(tmp_path.glob("tclchan-httpd-*"))
+
+
 @ALONE_AND_NOT
 def test_idle_ends_at_once(engine: str, tmp_path: Path, options: list[str]) -> None:
     with (

@@ -25,7 +25,7 @@ START_SECONDS = 60.0
 """A worker that does not serve by then has not started."""
 
 KILL_SECONDS = 3.0
-"""So long after its grace, a worker that has not ended is killed."""
+"""So long after its time has come, a worker that has not ended is killed."""
 
 
 class WorkerProcess:
@@ -90,7 +90,7 @@ class WorkerProcess:
         except BaseException as error:
             # Not by force at first, for the sake of its temporary directory.
             worker.send_signal(signal.SIGTERM)
-            await worker.end(0.0)
+            await worker.end(KILL_SECONDS)
             if isinstance(error, TimeoutError):
                 raise HttpdError(f"the worker does not serve after {START_SECONDS:.0f} s") from None
             if isinstance(error, (OSError, ValueError)):
@@ -109,10 +109,10 @@ class WorkerProcess:
         """Have it end; see `Worker.drain`."""
         self._tell({"drain": {"grace": grace, "lull": lull}})
 
-    async def end(self, grace: float) -> str:
-        """Kill it if it has not ended some time after its *grace*; say how it ended."""
+    async def end(self, seconds: float) -> str:
+        """Kill it if it has not ended in so many seconds; say how it ended."""
         try:
-            async with asyncio.timeout(grace + KILL_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await self.wait()
         except TimeoutError:
             self.send_signal(signal.SIGKILL)

@@ -21,7 +21,7 @@ from . import _logs, _monitor
 from ._httpd import Site
 from ._listeners import refuse
 from ._platform import system
-from ._process import WorkerProcess
+from ._process import KILL_SECONDS, WorkerProcess
 from ._snapshot import Snapshot
 from ._systemd import ServiceManager
 from ._worker import STOP_LULL_SECONDS, announce
@@ -29,6 +29,9 @@ from .errors import HttpdError
 
 RELOAD_LULL_SECONDS = 2.0
 """So long a kept-alive connection may wait for its next request while its worker is replaced."""
+
+HURRY_SECONDS = 1.0
+"""So long after a second signal, a worker is killed: one that computes does not heed it."""
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_MOST_SECONDS = 30.0
@@ -230,7 +233,7 @@ class Supervisor:
         """See to it that *process* ends."""
 
         async def end() -> None:
-            reason = await process.end(self._args.grace)
+            reason = await process.end(self._args.grace + KILL_SECONDS)
             del self._endings[process]
             log.info("worker %d (process %d) %s", process.number, process.pid, reason)
 
@@ -253,7 +256,7 @@ class Supervisor:
                 processes, tasks = [*self._endings], [*self._endings.values()]
                 for process in processes:
                     process.drain(0.0, 0.0)
-                await asyncio.gather(*(process.end(0.0) for process in processes), *tasks)
+                await asyncio.gather(*(process.end(HURRY_SECONDS) for process in processes), *tasks)
         hurry.cancel()
 
 
