@@ -161,7 +161,18 @@ def test_doctor_fails_when_nothing_works(cli: Run) -> None:
         (["run"], 2, "required: SCRIPT"),
         (["run", "/nowhere/x.tcl"], 1, 'couldn\'t read file "/nowhere/x.tcl": no such file'),
         (["run", "--engine", "x", "-"], 2, 'tclchan: error: unknown engine "x": must be auto'),
+        (
+            ["run", os.fsdecode(b"s\xff.tcl")],
+            2,
+            r'"s\xff.tcl" cannot be used: its name is not UTF-8',
+        ),
         (["path", "extra"], 2, "unrecognized arguments: extra"),
+        (["httpd", "--root", ""], 1, "the name of the root is empty"),
+        (["httpd", "--root", "/", "--address", ""], 1, "the address is empty"),
+        (
+            ["httpd", "--root", "/", "--port", "0", "--metrics", "0", "--metrics-address", ""],
+            *(1, "the address for the metrics is empty"),
+        ),
     ],
 )
 def test_wrong_calls(cli: Run, args: list[str], code: int, message: str) -> None:

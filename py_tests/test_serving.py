@@ -216,6 +216,35 @@ def test_it_takes_the_driver(engine: str, name: str) -> None:
     in_process(serve_with_the_core, engine, name)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"root": ""}, "the name of the root is empty"),
+        ({"root": SITE, "log_dir": ""}, "the name of the log directory is empty"),
+        ({"root": SITE, "access_log": ""}, "the name of the access log is empty"),
+        ({"tclhttpd": ""}, "the name of the tclhttpd tree is empty"),
+        ({"root": SITE, "address": ""}, "the address is empty"),
+    ],
+)
+def test_empty_names(interp: tclchan.Interp, options: dict[str, Any], message: str) -> None:
+    """What a variable that was not set leaves is neither the current directory nor a default."""
+    with pytest.raises(tclchan.HttpdError, match=message), tclchan.serving(interp, **options):
+        pytest.fail("there is no such thing")
+
+
+@pytest.mark.posix("names are UTF-16 there")
+def test_names_that_are_not_utf_8(interp: tclchan.Interp) -> None:
+    """Tcl would take them for others."""
+    name = os.fsdecode(b"bad\xff")
+    options: dict[str, Any]
+    for options in ({"root": name}, {"root": SITE, "access_log": name}):
+        with (
+            pytest.raises(tclchan.HttpdError, match=r'/bad\\xff" cannot be used: its name is not'),
+            tclchan.serving(interp, **options),
+        ):
+            pytest.fail("there is no such thing")
+
+
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_that_is_none(interp: tclchan.Interp, port: int) -> None:
     with (

@@ -55,7 +55,8 @@ def serve(args: argparse.Namespace) -> int:
         check_listener(listeners, args.port, args.address)
     else:
         port = DEFAULT_PORT if args.port is None else args.port
-        listeners = open_listeners(args.address or DEFAULT_ADDRESS, port)
+        address = DEFAULT_ADDRESS if args.address is None else args.address
+        listeners = open_listeners(address, port)
     drop_privileges(args.user, args.group)
     if args.workers is None:
         return _serve_alone(args, listeners, manager)

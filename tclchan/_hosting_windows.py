@@ -27,7 +27,7 @@ def add_process_arguments(parser: argparse.ArgumentParser, positive: Callable[[s
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal ends that, or the server's own code; return the exit code."""
     port = DEFAULT_PORT if args.port is None else args.port
-    worker = Worker(args, args.address or DEFAULT_ADDRESS, port)
+    worker = Worker(args, DEFAULT_ADDRESS if args.address is None else args.address, port)
     with _monitor.monitoring_if_asked(args, worker.snapshots) as metrics:
         return worker.run(lambda site, interp: announce(str(site), metrics))
 

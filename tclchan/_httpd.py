@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._interp import Interp
+from ._interp import Interp, check_name
 from ._platform import system
 from .errors import HttpdError, ScriptError
 
@@ -109,9 +109,11 @@ def serving(
     Raises:
         HttpdError: the site cannot be served; the message says why and what to do about it.
     """
-    server = server or ("tclhttpd" if tclhttpd else system.DEFAULT_SERVER)
+    server = server or (system.DEFAULT_SERVER if tclhttpd is None else "tclhttpd")
     if server not in SERVERS:
         raise HttpdError(f'unknown server "{server}": must be {", ".join(SERVERS)}')
+    if not address:
+        raise HttpdError("the address is empty")
     if not 0 <= port <= MAX_PORT:
         raise HttpdError(f"bad port {port}: must be 0 to {MAX_PORT} (0 takes a free one)")
     for seconds in (idle_timeout, request_timeout):
@@ -119,7 +121,7 @@ def serving(
             raise HttpdError(f"bad time-out {seconds}: must be 0 to {MAX_SECONDS} seconds")
     if server == "tclhttpd":
         tree = _tclhttpd_tree(tclhttpd)
-    elif rc or arguments or tclhttpd:
+    elif rc is not None or arguments or tclhttpd is not None:
         raise HttpdError(f"{server} takes no configuration file, tree or arguments: tclhttpd does")
     else:
         tree = None
@@ -132,19 +134,22 @@ def serving(
         work = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
         options = {
             "work_dir": work,
-            "log_dir": _directory("log directory", log_dir) if log_dir else "",
+            "log_dir": "" if log_dir is None else _directory("log directory", log_dir),
             "tclhttpd": str(tree or ""),
-            "rc": _file("configuration file", rc) if rc else "",
+            "rc": "" if rc is None else _file("configuration file", rc),
             "arguments": tuple(arguments),
         }
-        directory = _directory("root", root) if root is not None else ""
+        access = access_log if access_log in (None, "-") else _absolute("access log", access_log)
+        directory = "" if root is None else _directory("root", root)
         try:
             interp.call("source", str(TCL_DIR / "httpd.tcl"))
             interp.call("::tclchan::httpd::begin", server)
             stack.callback(interp.call, "::tclchan::httpd::end")
             interp.call("source", str(TCL_DIR / f"httpd_{server}.tcl"))
-            if access_log is not None:
-                _start_access_log(interp, access_log, server)
+            if access is not None:
+                interp.call("source", str(TCL_DIR / "access.tcl"))
+                interp.call("::tclchan::access::start", str(access))
+                interp.call("source", str(TCL_DIR / f"access_{server}.tcl"))
             words = tuple(word for option in options.items() for word in option)
             before = _listeners(interp)
             launch = ("::tclchan::httpd::launch", directory, address, str(port), words)
@@ -181,15 +186,19 @@ def _listeners(interp: Interp) -> set[str]:
     return {*interp.eval("::tclchan::httpd::listeners").split()}
 
 
-def _start_access_log(interp: Interp, path: str | os.PathLike[str], server: str) -> None:
-    path = os.fspath(path)
-    interp.call("source", str(TCL_DIR / "access.tcl"))
-    interp.call("::tclchan::access::start", path if path == "-" else os.path.abspath(path))
-    interp.call("source", str(TCL_DIR / f"access_{server}.tcl"))
+def _absolute(what: str, path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):
+        raise HttpdError(f"the name of the {what} is empty")
+    absolute = Path(path).absolute()
+    try:
+        check_name(what, str(absolute))
+    except ValueError as error:
+        raise HttpdError(str(error)) from None
+    return absolute
 
 
 def _directory(what: str, path: str | os.PathLike[str]) -> str:
-    directory = Path(path).absolute()
+    directory = _absolute(what, path)
     if not directory.is_dir():
         state = "is not a directory" if directory.exists() else "does not exist"
         raise HttpdError(f'{what} "{os.fspath(path)}" {state}')
@@ -199,9 +208,10 @@ def _directory(what: str, path: str | os.PathLike[str]) -> str:
 
 
 def _file(what: str, path: str | os.PathLike[str]) -> str:
-    if not Path(path).is_file():
+    file = _absolute(what, path)
+    if not file.is_file():
         raise HttpdError(f'{what} "{os.fspath(path)}" is not a file')
-    return str(Path(path).absolute())
+    return str(file)
 
 
 def _tclhttpd_tree(path: str | os.PathLike[str] | None) -> Path:

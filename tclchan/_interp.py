@@ -286,8 +286,10 @@ class Interp:
             The exit code: 0 if the script ends without calling ``exit``.
 
         Raises:
+            ValueError: the name is not UTF-8, and so not one for Tcl.
             ScriptError, Exception: as `eval` does.
         """
+        check_name("script", os.fspath(path))
 
         def body() -> str:
             self.tk.call("set", "::argv0", os.fspath(path))
@@ -517,6 +519,15 @@ class Interp:
             raise RuntimeError("the interpreter is closed")
         if threading.get_ident() != self._thread:
             raise RuntimeError("an interpreter can be used only on the thread that made it")
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise `ValueError` if Tcl would take the *name* of a file for that of another one."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode(errors="backslashreplace")
+        raise ValueError(f'{what} "{shown}" cannot be used: its name is not UTF-8') from None
 
 
 def _weakly(method: Callable[..., T]) -> Callable[..., T | None]:

@@ -33,6 +33,8 @@ def open_listeners(address: str, port: int) -> list[socket.socket]:
     Raises:
         HttpdError: none of the addresses can be had.
     """
+    if not address:
+        raise HttpdError("the address is empty")
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:

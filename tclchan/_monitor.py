@@ -58,6 +58,8 @@ def monitoring(address: str, port: int, snapshots: Snapshots) -> Iterator[str]:
     Raises:
         HttpdError: prometheus_client is not installed, or the address cannot be listened on.
     """
+    if not address:
+        raise HttpdError("the address for the metrics is empty")
     application = _application(snapshots)
     try:
         server = _Server((address, port), _Handler)
