@@ -182,6 +182,24 @@ def test_wrong_calls(cli: Run, args: list[str], code: int, message: str) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.posix("a server there ends with its console")
+def test_a_root_that_the_output_cannot_spell(tmp_path: Path) -> None:
+    """That is no reason not to serve it."""
+    root = tmp_path / "r\u20acot"
+    root.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "tclchan", "httpd", "--port", "0", "--root", str(root)],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        server.terminate()
+        assert server.wait(30) == 0
+    assert line.startswith(f"serving {tmp_path}/r\\u20acot at http://")
+
+
 def test_help_names_every_command(cli: Run) -> None:
     done = cli("--help")
     assert done.returncode == 0

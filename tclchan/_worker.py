@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -181,6 +182,9 @@ class Worker:
 
 def announce(*lines: str) -> None:
     """Tell the user, and the log, that there is a server."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The name of a directory may have characters that a terminal has not.
+        sys.stdout.reconfigure(errors="backslashreplace")
     for line in filter(None, lines):
         log.info("%s", line)
         print(line, flush=True)
