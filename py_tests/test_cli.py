@@ -66,7 +66,17 @@ def test_run_is_like_tclsh(cli: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["error oops", "proc f {} {expr {1 / 0}}\nf", "exit 7", "exit", ""]
+    "script",
+    [
+        "error oops",
+        "proc f {} {expr {1 / 0}}\nf",
+        "exit 7",
+        "exit",
+        "exit 010",
+        "exit 007",
+        "exit { 0x1f }",
+        "",
+    ],
 )
 def test_run_ends_like_tclsh(cli: Run, tmp_path: Path, script: str) -> None:
     file = tmp_path / "script.tcl"

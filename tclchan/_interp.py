@@ -47,7 +47,8 @@ proc ::exit {{returnCode 0}} {
     if {![string is integer -strict $returnCode]} {
         return -code error -errorcode {TCL VALUE NUMBER} "expected integer but got \"$returnCode\""
     }
-    ::tclchan::exit $returnCode
+    # Tcl's spelling of numbers is not Python's.
+    ::tclchan::exit [expr {int($returnCode)}]
     ::tclchan::unwind
 }
 
@@ -500,7 +501,7 @@ class Interp:
         return 0, "" if value is None else value, "", ""
 
     def _exit(self, code: str) -> None:
-        self._end(SystemExit(int(code, 0)))
+        self._end(SystemExit(int(code)))
 
     def _failure(self, error: TclError) -> Exception:
         # Variables can be read while Tcl is being unwound; no script could be evaluated.
