@@ -95,6 +95,9 @@ def test_unknown_names(site: Path) -> None:
     assert 'unknown user "no-such-user"' in refusal(site, "--user", "no-such-user")
     assert 'unknown user "4294967294"' in refusal(site, "--user", "4294967294")
     assert 'unknown group "no-such-group"' in refusal(site, "--group", "no-such-group")
+    # Numbers that no group can have: the first one would mean that nothing is to change.
+    for number in ("4294967295", "99999999999"):
+        assert f'unknown group "{number}"' in refusal(site, "--group", number)
 
 
 def test_only_root_can(site: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from contextlib import suppress
 
 from .errors import HttpdError
+
+_NO_ID = 2**32 - 1
+"""What tells the system to leave an id as it is."""
 
 
 def drop_privileges(user: str | None, group: str | None) -> None:
@@ -35,7 +39,8 @@ def drop_privileges(user: str | None, group: str | None) -> None:
         os.setuid(uid)
     except OSError as error:
         what = f'user "{user}"' if user is not None else f'group "{group}"'
-        raise HttpdError(f"cannot become {what}: only root can") from error
+        reason = "only root can" if isinstance(error, PermissionError) else error.strerror
+        raise HttpdError(f"cannot become {what}: {reason}") from error
 
 
 def _account(user: str) -> pwd.struct_passwd:
@@ -46,7 +51,8 @@ def _account(user: str) -> pwd.struct_passwd:
 
 
 def _gid(group: str) -> int:
-    try:
-        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise HttpdError(f'unknown group "{group}"') from None
+    with suppress(KeyError):
+        gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        if gid < _NO_ID:
+            return gid
+    raise HttpdError(f'unknown group "{group}"')
