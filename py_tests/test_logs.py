@@ -311,6 +311,24 @@ def test_full_disk(engine: str, tmp_path: Path) -> None:
         assert "no space left on device" in server.stderr()
 
 
+def test_full_disk_for_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is told once, and again when there has been space in between."""
+    full, file = Path("/dev/full"), tmp_path / "log"
+    told = "tclchan: the log cannot be written: No space left on device\n"
+    with closing(LineHandler(full)) as handler:
+        for _ in range(3):
+            handler.handle(record("lost"))
+        assert capfd.readouterr().err == told
+        with closing(LineHandler(file)) as other:
+            # As if space came and went.
+            fd, handler._fd = handler._fd, other._fd
+            handler.handle(record("kept"))
+            handler._fd = fd
+        handler.handle(record("lost"))
+    assert capfd.readouterr().err == told
+    assert file.read_text() == "kept\n"
+
+
 def test_background_errors(engine: str, tmp_path: Path, name: str) -> None:
     root = tmp_path / "root"
     root.mkdir()

@@ -12,7 +12,7 @@ import os
 import re
 from _tkinter import TclError
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from ._interp import Interp
@@ -34,11 +34,19 @@ class LineHandler(logging.Handler):
         super().__init__()
         self._path = None if path is None else os.path.abspath(path)
         self._fd = 2 if self._path is None else _open(self._path)
+        self._failed = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*."""
         try:
             os.write(self._fd, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            self._failed = False
+        except OSError as error:
+            # A full disk is told once.
+            if not self._failed:
+                self._failed = True
+                with suppress(OSError):
+                    os.write(2, f"tclchan: the log cannot be written: {error.strerror}\n".encode())
         except Exception:
             self.handleError(record)
 
