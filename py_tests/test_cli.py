@@ -177,6 +177,7 @@ def test_doctor_fails_when_nothing_works(cli: Run) -> None:
             r'"s\xff.tcl" cannot be used: its name is not UTF-8',
         ),
         (["path", "extra"], 2, "unrecognized arguments: extra"),
+        (["httpd", "--worker", "2"], 2, "unrecognized arguments: --worker"),
         (["httpd", "--root", ""], 1, "the name of the root is empty"),
         (["httpd", "--root", "/", "--address", ""], 1, "the address is empty"),
         (

@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tclchan {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    httpd = commands.add_parser("httpd", help="serve a directory with a Tcl web server on socket2")
+    httpd = commands.add_parser(
+        "httpd", help="serve a directory with a Tcl web server on socket2", allow_abbrev=False
+    )
     _hosting.add_arguments(httpd)
     httpd.set_defaults(function=_hosting.main, raise_limit=True)
 

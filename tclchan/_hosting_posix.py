@@ -20,6 +20,7 @@ from ._httpd import DEFAULT_ADDRESS, DEFAULT_PORT, Site
 from ._interp import Interp
 from ._listeners import check_listener, open_listeners, refuse
 from ._privileges import drop_privileges
+from ._process import WORKER_VARIABLE
 from ._supervisor import Supervisor
 from ._systemd import ServiceManager
 from ._worker import Worker, announce
@@ -43,13 +44,12 @@ def add_process_arguments(parser: argparse.ArgumentParser, positive: Callable[[s
     parser.add_argument(
         "--group", metavar="NAME", help="the group to be then (default: that of the user)"
     )
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
 
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal ends that, or the server's own code; return the exit code."""
-    if args.worker:
-        return _serve_supervised(args)
+    if descriptors := os.environ.pop(WORKER_VARIABLE, ""):
+        return _serve_supervised(args, [int(fd) for fd in descriptors.split(",")])
     manager = ServiceManager.from_environment()
     if listeners := manager.http_sockets():
         check_listener(listeners, args.port, args.address)
@@ -93,10 +93,8 @@ def _serve_alone(
         return worker.run(ready)
 
 
-def _serve_supervised(args: argparse.Namespace) -> int:
-    """Serve with what the supervisor passed: ``--worker CONTROL:LISTENER,...``, descriptors."""
-    control_fd, _, listener_fds = args.worker.partition(":")
-    descriptors = [int(fd) for fd in (control_fd, *listener_fds.split(","))]
+def _serve_supervised(args: argparse.Namespace, descriptors: Sequence[int]) -> int:
+    """Serve with what the supervisor passed: the line to it, and the listeners."""
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     sock, *listeners = (socket.socket(fileno=descriptor) for descriptor in descriptors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -26,6 +27,9 @@ START_SECONDS = 60.0
 
 KILL_SECONDS = 3.0
 """So long after its time has come, a worker that has not ended is killed."""
+
+WORKER_VARIABLE = "TCLCHAN_WORKER"
+"""Makes a process a worker: the descriptors of its end of the line, and of the listeners."""
 
 
 class WorkerProcess:
@@ -154,16 +158,16 @@ async def _launch(
 ) -> tuple[asyncio.subprocess.Process, socket.socket]:
     """Start a process; return it with our end of the line to it."""
     ours, theirs = socket.socketpair()
-    control, *others = (sock.fileno() for sock in (theirs, *listeners))
+    descriptors = [sock.fileno() for sock in (theirs, *listeners)]
     with theirs:
         system.put_reopening_off()
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "tclchan", "httpd"),
-                *("--worker", f"{control}:{','.join(map(str, others))}"),
                 *words,
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(control, *others),
+                pass_fds=descriptors,
+                env={**os.environ, WORKER_VARIABLE: ",".join(map(str, descriptors))},
             )
         except BaseException:
             ours.close()
