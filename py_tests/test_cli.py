@@ -168,7 +168,7 @@ def test_doctor_fails_when_nothing_works(cli: Run) -> None:
     [
         ([], 2, "required: COMMAND"),
         (["dance"], 2, "invalid choice: 'dance'"),
-        (["run"], 2, "required: SCRIPT"),
+        (["run"], 2, "required: SCRIPT\n"),
         (["run", "/nowhere/x.tcl"], 1, 'couldn\'t read file "/nowhere/x.tcl": no such file'),
         (["run", "--engine", "x", "-"], 2, 'tclchan: error: unknown engine "x": must be auto'),
         (

@@ -71,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         help="make socket be socket2; the core's is tcl_core_socket then",
     )
     run.add_argument("script", metavar="SCRIPT", help='the file, or "-" for standard input')
-    run.add_argument("args", metavar="ARG", nargs=argparse.REMAINDER, help="words for its argv")
+    words = run.add_argument(
+        "args", metavar="ARG", nargs=argparse.REMAINDER, help="words for its argv"
+    )
+    words.required = False  # Or they are said to be missing, where SCRIPT is.
     run.set_defaults(function=_run_script, raise_limit=True)
 
     for command in (httpd, run):
