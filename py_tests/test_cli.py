@@ -18,6 +18,8 @@ _tclsh = tclsh_of("8.6")
 assert _tclsh is not None, "no tclsh: install the package tcl"
 TCLSH = _tclsh.path
 
+HTTPD = ["httpd", "--root", "/", "--port", "0"]
+
 
 def test_the_console_script_is_installed() -> None:
     script = Path(sysconfig.get_path("scripts")) / ("tclchan.exe" if WINDOWS else "tclchan")
@@ -180,10 +182,8 @@ def test_doctor_fails_when_nothing_works(cli: Run) -> None:
         (["httpd", "--worker", "2"], 2, "unrecognized arguments: --worker"),
         (["httpd", "--root", ""], 1, "the name of the root is empty"),
         (["httpd", "--root", "/", "--address", ""], 1, "the address is empty"),
-        (
-            ["httpd", "--root", "/", "--port", "0", "--metrics", "0", "--metrics-address", ""],
-            *(1, "the address for the metrics is empty"),
-        ),
+        (["httpd", "--root", "/", "--address", "a..b"], 1, "no host has such a name (a..b)"),
+        ([*HTTPD, "--metrics", "0", "--metrics-address", ""], 1, "for the metrics is empty"),
     ],
 )
 def test_wrong_calls(cli: Run, args: list[str], code: int, message: str) -> None:

@@ -39,6 +39,8 @@ def open_listeners(address: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise HttpdError(f"couldn't open socket: {_words(error)} ({address})") from error
+    except UnicodeError as error:
+        raise HttpdError(f"couldn't open socket: no host has such a name ({address})") from error
     names = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
     for _ in range(PORT_TRIES):
         listeners, failures = _listen_at(names, port)
