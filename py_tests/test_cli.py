@@ -183,6 +183,7 @@ def test_doctor_fails_when_nothing_works(cli: Run) -> None:
         (["httpd", "--root", ""], 1, "the name of the root is empty"),
         (["httpd", "--root", "/", "--address", ""], 1, "the address is empty"),
         (["httpd", "--root", "/", "--address", "a..b"], 1, "no host has such a name (a..b)"),
+        ([*HTTPD, "--metrics-address", "::1"], 1, "--metrics-address takes --metrics PORT"),
         ([*HTTPD, "--metrics", "0", "--metrics-address", ""], 1, "for the metrics is empty"),
     ],
 )

@@ -26,6 +26,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from ._build_config import VERSION
+from ._httpd import DEFAULT_ADDRESS
 from ._platform import system
 from ._snapshot import Snapshots
 from .errors import HttpdError
@@ -91,9 +92,12 @@ def monitoring_if_asked(args: argparse.Namespace, snapshots: Snapshots) -> Itera
         A line for the user; empty if there is nothing to tell.
     """
     if args.metrics is None:
+        if args.metrics_address is not None:
+            raise HttpdError("--metrics-address takes --metrics PORT")
         yield ""
         return
-    with monitoring(args.metrics_address, args.metrics, snapshots) as url:
+    address = DEFAULT_ADDRESS if args.metrics_address is None else args.metrics_address
+    with monitoring(address, args.metrics, snapshots) as url:
         yield f"metrics at {url}"
 
 
@@ -199,7 +203,7 @@ def add_arguments(parser: argparse.ArgumentParser, port: Callable[[str], int]) -
     )
     parser.add_argument(
         "--metrics-address",
-        default="127.0.0.1",
         metavar="ADDR",
-        help="the address to do so on (default: %(default)s, reachable from this machine only)",
+        help=f"the address to do so on (default: {DEFAULT_ADDRESS}, reachable from this machine"
+        " only)",
     )
