@@ -245,6 +245,21 @@ def test_names_that_are_not_utf_8(interp: tclchan.Interp) -> None:
             pytest.fail("there is no such thing")
 
 
+def time_out_soon(engine: str) -> None:
+    with (
+        hosting(engine) as tcl,
+        tclchan.serving(tcl, SITE, idle_timeout=0.0004, request_timeout=0.0004),
+    ):
+        (listener,) = tcl.eval("::tclchan::httpd::listeners").split()
+        for option in ("-idletimeout", "-requesttimeout"):
+            assert tcl.eval(f"fconfigure {listener} {option}") == "1"
+
+
+def test_a_short_time_is_not_for_ever(engine: str) -> None:
+    """The driver counts milliseconds, and takes 0 for no limit."""
+    in_process(time_out_soon, engine)
+
+
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_a_port_that_is_none(interp: tclchan.Interp, port: int) -> None:
     with (

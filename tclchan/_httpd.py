@@ -6,6 +6,7 @@ this module starts and stops it, and says what there is to know about that one s
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
@@ -161,8 +162,8 @@ def serving(
                 )
             interp.call(
                 "::tclchan::httpd::configure_listeners",
-                *("-idletimeout", str(round(idle_timeout * 1000))),
-                *("-requesttimeout", str(round(request_timeout * 1000))),
+                *("-idletimeout", str(math.ceil(idle_timeout * 1000))),
+                *("-requesttimeout", str(math.ceil(request_timeout * 1000))),
                 *("-proxyprotocol", "require" if proxy_protocol else "off"),
             )
         except ScriptError as error:
