@@ -20,7 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from conftest import AT_ONCE_S
+from conftest import AT_ONCE_S, Run
 from httpclient import DEADLINE, SERVERS, SITE, TCLHTTPD, Child, Server, serve, wait_for
 
 import tclchan
@@ -294,6 +294,14 @@ def test_one_that_cannot_start(two: Server, engine: str, tmp_path: Path) -> None
             assert message in done.stderr, (options, done.stderr)
             assert "Traceback" not in done.stderr
             assert done.stdout == ""
+
+
+def test_a_long_reason(cli: Run) -> None:
+    """Why a worker does not start can be a long story."""
+    done = cli("httpd", "--root", "/" + "\U0001d11e" * 30_000, "--port", "0", "--workers", "1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("tclchan: error: [Errno 36] File name too long: '/\U0001d11e")
+    assert len(done.stderr) < 10_000
 
 
 @contextmanager

@@ -16,6 +16,10 @@ from typing import Any
 
 Message = dict[str, Any]
 
+MOST_CHARACTERS = 4000
+"""A text that a message passes on is no longer. A character takes up to 12 bytes of a line, and the
+supervisor's end reads none that is longer than 64 KiB."""
+
 
 def encode(message: Message) -> bytes:
     """Make a line of *message*."""

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from . import _monitor
-from ._control import Control, Message
+from ._control import MOST_CHARACTERS, Control, Message
 from ._httpd import DEFAULT_ADDRESS, DEFAULT_PORT, Site
 from ._interp import Interp
 from ._listeners import check_listener, open_listeners, refuse
@@ -123,7 +123,7 @@ def _serve_supervised(args: argparse.Namespace, descriptors: Sequence[int]) -> i
     except (TclchanError, OSError, ValueError) as error:
         if started:
             raise
-        control.send({"failed": str(error)})
+        control.send({"failed": str(error)[:MOST_CHARACTERS]})
         return 1
 
 
