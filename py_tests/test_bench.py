@@ -236,7 +236,10 @@ def test_the_list(cli: Run) -> None:
         (["--rounds", "0"], 2, "--rounds must be more than 0"),
         (["--seconds", "-1"], 2, "--seconds must be more than 0"),
         (["--with", "apache"], 1, 'unknown server "apache": --with takes floor, nginx and uvicorn'),
-        (["--json", "/nowhere/x.json"], 1, '"/nowhere/x.json" cannot be written'),
+        (["--json", "/nowhere/x.json"], 1, '"/nowhere/x.json" cannot be written: No such file'),
+        (["--json", "/proc/version"], 1, '"/proc/version" cannot be written: '),
+        (["--json", "/dev/full"], 1, '"/dev/full" cannot be written: No space left on device'),
+        (["--json", "/"], 1, '"/" cannot be written: Is a directory'),
     ],
 )
 def test_wrong_calls(cli: Run, args: list[str], code: int, message: str) -> None:

@@ -179,8 +179,14 @@ def _positive(option: str, value: Any, default: Any) -> Any:
 
 def _check_writable(path: Path) -> None:
     """Find out before the measurements, which take long, whether they can be written down."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise BenchError(f'"{path}" cannot be written: no such directory, or it is one')
+    existed = path.exists()
+    try:
+        with path.open("ab", buffering=0) as file:
+            file.write(b"")  # Some files can be opened and not be written to.
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise BenchError(f'"{path}" cannot be written: {error.strerror}') from error
 
 
 def _check_engines(engines: list[str], tclshs: list[Tclsh]) -> None:
