@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "httpd", help="serve a directory with a Tcl web server on socket2", allow_abbrev=False
     )
     _hosting.add_arguments(httpd)
-    httpd.set_defaults(function=_hosting.main, raise_limit=True)
+    httpd.set_defaults(function=_hosting.main, raise_limit=True, work_dir=None)
 
     run = commands.add_parser(
         "run",

@@ -48,7 +48,8 @@ def add_process_arguments(parser: argparse.ArgumentParser, positive: Callable[[s
 
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal ends that, or the server's own code; return the exit code."""
-    if descriptors := os.environ.pop(WORKER_VARIABLE, ""):
+    if passed := os.environ.pop(WORKER_VARIABLE, ""):
+        descriptors, _, args.work_dir = passed.partition(":")
         return _serve_supervised(args, [int(fd) for fd in descriptors.split(",")])
     manager = ServiceManager.from_environment()
     if listeners := manager.http_sockets():

@@ -71,6 +71,7 @@ def serving(
     idle_timeout: float = 0,
     request_timeout: float = 0,
     proxy_protocol: bool = False,
+    work_dir: str | os.PathLike[str] | None = None,
 ) -> Iterator[Site]:
     """Serve *root* in *interp* for the length of a ``with`` block.
 
@@ -103,6 +104,7 @@ def serving(
             1,000 bytes of it; 0: it may take its time. The driver's ``-requesttimeout``.
         proxy_protocol: whether each connection begins with a header of the PROXY protocol, which
             tells the address of the client; then only proxies may be able to connect.
+        work_dir: where the server's temporary files go (default: that of `tempfile`).
 
     Yields:
         What is served, and where.
@@ -130,9 +132,9 @@ def serving(
         raise HttpdError("tcllib keeps no logs of its own: there is --access-log FILE")
     if root is None and tree is None:
         raise HttpdError("which directory is to be served? Name it with --root DIR")
-    prefix = work_prefix(os.getpid())
     with ExitStack() as stack:
-        work = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
+        temporary = tempfile.TemporaryDirectory(prefix="tclchan-httpd-", dir=work_dir)
+        work = stack.enter_context(temporary)
         options = {
             "work_dir": work,
             "log_dir": "" if log_dir is None else _directory("log directory", log_dir),
@@ -175,11 +177,6 @@ def serving(
             server,
             str(interp.call("::iocp::engine")),
         )
-
-
-def work_prefix(pid: int) -> str:
-    """How the names of the temporary directories of a process begin."""
-    return f"tclchan-httpd-{pid}-"
 
 
 def _listeners(interp: Interp) -> set[str]:

@@ -13,11 +13,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from ._control import encode
-from ._httpd import work_prefix
 from ._platform import system
 from ._snapshot import Snapshot
 from .errors import HttpdError
@@ -29,7 +27,8 @@ KILL_SECONDS = 3.0
 """So long after its time has come, a worker that has not ended is killed."""
 
 WORKER_VARIABLE = "TCLCHAN_WORKER"
-"""Makes a process a worker: the descriptors of its end of the line, and of the listeners."""
+"""Makes a process a worker: the descriptors of its end of the line and of the listeners, and the
+directory for its temporary files, which its supervisor removes."""
 
 
 class WorkerProcess:
@@ -50,8 +49,9 @@ class WorkerProcess:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        directory: str,
     ) -> None:
-        """Take over a process that was started, and the supervisor's end of the line to it."""
+        """Take over a process that was started, our end of the line to it, and its *directory*."""
         self.number = number
         self.pid = process.pid
         self.began = time.monotonic()
@@ -61,6 +61,7 @@ class WorkerProcess:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._directory = directory
         self._listening: asyncio.Task[None] | None = None
 
     @classmethod
@@ -79,8 +80,13 @@ class WorkerProcess:
                 `START_SECONDS`.
         """
         try:
-            process, control = await _launch(listeners, words)
-            worker = cls(number, process, *await asyncio.open_connection(sock=control))
+            directory = tempfile.mkdtemp(prefix="tclchan-httpd-")
+            try:
+                process, control = await _launch(listeners, words, directory)
+            except BaseException:
+                os.rmdir(directory)
+                raise
+            worker = cls(number, process, *await asyncio.open_connection(sock=control), directory)
         except OSError as error:
             # Descriptors are short, or Python is being installed anew.
             raise HttpdError(f"no process can be started: {error}") from error
@@ -92,7 +98,7 @@ class WorkerProcess:
                     reason = await worker.wait()
                     raise HttpdError(message.get("failed") or f"the worker {reason}")
         except BaseException as error:
-            # Not by force at first, for the sake of its temporary directory.
+            # Not by force at first: it may have children.
             worker.send_signal(signal.SIGTERM)
             await worker.end(KILL_SECONDS)
             if isinstance(error, TimeoutError):
@@ -128,10 +134,7 @@ class WorkerProcess:
         if self._listening is not None:
             self._listening.cancel()
         self._writer.close()
-        # What it could not remove itself; nor can we if descriptors are short.
-        with suppress(OSError):
-            for left in Path(tempfile.gettempdir()).glob(f"{work_prefix(self.pid)}*"):
-                shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
         if code >= 0:
             return f"ended with exit code {code}"
         return f"was ended by signal {-code} ({signal.strsignal(-code)})"
@@ -154,7 +157,7 @@ class WorkerProcess:
 
 
 async def _launch(
-    listeners: Sequence[socket.socket], words: Sequence[str]
+    listeners: Sequence[socket.socket], words: Sequence[str], directory: str
 ) -> tuple[asyncio.subprocess.Process, socket.socket]:
     """Start a process; return it with our end of the line to it."""
     ours, theirs = socket.socketpair()
@@ -167,7 +170,10 @@ async def _launch(
                 *words,
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=descriptors,
-                env={**os.environ, WORKER_VARIABLE: ",".join(map(str, descriptors))},
+                env={
+                    **os.environ,
+                    WORKER_VARIABLE: f"{','.join(map(str, descriptors))}:{directory}",
+                },
             )
         except BaseException:
             ours.close()

@@ -106,6 +106,7 @@ class Worker:
                     idle_timeout=args.idle_timeout,
                     request_timeout=args.request_timeout,
                     proxy_protocol=args.proxy_protocol,
+                    work_dir=args.work_dir,
                 ) as site:
                     self._snapshots = of_this_process(site.server, site.engine)
                     ready(site, interp)
