@@ -158,7 +158,9 @@ with tclchan.Interp(engine=engine, notifier=notifier) as tcl:
         lassign $taken far
         fconfigure $side -blocking 0
         set chan [socket2 127.0.0.1 $port]
-        fconfigure $chan -blocking 0 -translation binary -sendcap 1000 -sosndbuf 65536
+        # The kernel would let the peer run ahead by megabytes, and then it has no lag to keep.
+        fconfigure $chan -blocking 0 -translation binary -sendcap 1000
+        fconfigure $chan -sosndbuf 65536 -sorcvbuf 65536
         set block [string repeat 0123456789abcdef 6250]
         lassign {0 0 0 0 0 0} sent written count crc ended shut
         # Some megabytes of it are with the driver at all times.
