@@ -412,12 +412,13 @@ BlockTime(IocpThread *threadPtr, int ready)
 
 /*
  * EndTurn --
- *	Nothing more of a turn is in Tcl's queue. In Tcl's own loop, SetupProc comes next.
+ *	If nothing more of a turn is in Tcl's queue, arm the engine, unless it is the loop itself.
+ *	In Tcl's own loop, SetupProc comes next.
  */
 static void
 EndTurn(IocpThread *threadPtr)
 {
-    if (!threadPtr->sweepQueued && threadPtr->eventsWaiting == 0) {
+    if (!IocpNotifierHosts() && !threadPtr->sweepQueued && threadPtr->eventsWaiting == 0) {
 	int ready = threadPtr->enginePtr->typePtr->armProc(threadPtr->enginePtr, 1);
 
 	BlockTime(threadPtr, ready || threadPtr->dirty.firstPtr != NULL);
@@ -443,9 +444,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
     IocpThreadSettle(threadPtr);
     if (chanPtr->channel == NULL) {
 	IocpChanUnref(chanPtr);
-	if (!IocpNotifierHosts()) {
-	    EndTurn(threadPtr);
-	}
+	EndTurn(threadPtr);
 	return 1;
     }
     told = (IocpTold){chanPtr, threadPtr->toldPtr};
@@ -469,9 +468,7 @@ ChanEventProc(Tcl_Event *eventPtr, int flags)
 	IocpNameForget(chanPtr->namePtr);
 	IocpChanUnref(chanPtr);
     }
-    if (!IocpNotifierHosts()) {
-	EndTurn(threadPtr);
-    }
+    EndTurn(threadPtr);
     IocpThreadRelease(threadPtr);
     return 1;
 }
@@ -531,9 +528,7 @@ SweepEventProc(Tcl_Event *eventPtr, int flags)
 	    IocpThreadSettle(threadPtr);
 	}
     }
-    if (!IocpNotifierHosts()) {
-	EndTurn(threadPtr);
-    }
+    EndTurn(threadPtr);
     return 1;
 }
 
