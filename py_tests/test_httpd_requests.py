@@ -67,34 +67,39 @@ HEADERS = (
 )
 
 
+# Where a request can have a text of the client's; the rest of the header follows.
+PLACES = {
+    "line": b"%s",
+    "method": b"%s /a.txt HTTP/1.0",
+    "path": b"GET /%s HTTP/1.0",
+    "path alone": b"GET %s HTTP/1.0",
+    "path of HEAD": b"HEAD /%s HTTP/1.0",
+    "path of OPTIONS": b"OPTIONS /%s HTTP/1.0",
+    "file": b"GET /a.txt%s HTTP/1.0",
+    "directory": b"GET /%s/a.txt HTTP/1.0",
+    "host": b"GET http://%s/a.txt HTTP/1.0",
+    "query": b"GET /a.txt?%s HTTP/1.0",
+    "name of a field": b"GET /a.txt?%s=1 HTTP/1.0",
+    "field": b"GET /a.txt?a=1&b=%s HTTP/1.0",
+    "query of what is not there": b"GET /none?%s HTTP/1.0",
+    "fragment": b"GET /a.txt#%s HTTP/1.0",
+    "version": b"GET /a.txt HTTP/%s",
+    "behind the version": b"GET /a.txt HTTP/1.0 %s",
+    "protocol": b"GET /a.txt %s",
+    "header": b"GET /a.txt HTTP/1.0\r\n%s",
+    "name of a header": b"GET /a.txt HTTP/1.0\r\n%s: a",
+    "folded header": b"GET /a.txt HTTP/1.0\r\nX-A: a\r\n %s",
+    "basic": b"GET /a.txt HTTP/1.0\r\nAuthorization: Basic %s",
+    "cookie's value": b"GET /a.txt HTTP/1.0\r\nCookie: a=%s",
+    "date and options": b"GET /a.txt HTTP/1.0\r\nIf-Modified-Since: now;%s",
+}
+
+
 def requests_with(text: bytes) -> dict[str, bytes]:
     """Requests that have the text in each place where a client can have one."""
     end = b"\r\nHost: a\r\n\r\n"
     part = b'--x\r\nContent-Disposition: %s; name="%s"; filename="%s"\r\n%s: %s\r\n\r\n%s\r\n--x--'
-    requests = {
-        "line": text + end,
-        "method": text + b" /a.txt HTTP/1.0" + end,
-        "path": b"GET /" + text + b" HTTP/1.0" + end,
-        "path alone": b"GET " + text + b" HTTP/1.0" + end,
-        "path of HEAD": b"HEAD /" + text + b" HTTP/1.0" + end,
-        "path of OPTIONS": b"OPTIONS /" + text + b" HTTP/1.0" + end,
-        "file": b"GET /a.txt" + text + b" HTTP/1.0" + end,
-        "directory": b"GET /" + text + b"/a.txt HTTP/1.0" + end,
-        "host": b"GET http://" + text + b"/a.txt HTTP/1.0" + end,
-        "query": b"GET /a.txt?" + text + b" HTTP/1.0" + end,
-        "name of a field": b"GET /a.txt?" + text + b"=1 HTTP/1.0" + end,
-        "field": b"GET /a.txt?a=1&b=" + text + b" HTTP/1.0" + end,
-        "query of what is not there": b"GET /none?" + text + b" HTTP/1.0" + end,
-        "fragment": b"GET /a.txt#" + text + b" HTTP/1.0" + end,
-        "version": b"GET /a.txt HTTP/" + text + end,
-        "behind the version": b"GET /a.txt HTTP/1.0 " + text + end,
-        "protocol": b"GET /a.txt " + text + end,
-        "header": b"GET /a.txt HTTP/1.0\r\n" + text + end,
-        "name of a header": b"GET /a.txt HTTP/1.0\r\n" + text + b": a" + end,
-        "folded header": b"GET /a.txt HTTP/1.0\r\nX-A: a\r\n " + text + end,
-        "basic": b"GET /a.txt HTTP/1.0\r\nAuthorization: Basic " + text + end,
-        "cookie's value": b"GET /a.txt HTTP/1.0\r\nCookie: a=" + text + end,
-        "date and options": b"GET /a.txt HTTP/1.0\r\nIf-Modified-Since: now;" + text + end,
+    requests = {name: place % text + end for name, place in PLACES.items()} | {
         "form": post(FORM, text),
         "form's names": post(FORM, b"a=b&" + text + b"=c"),
         "form's fields": post(FORM, b"a=b&c=" + text),
